@@ -1,0 +1,104 @@
+//! The record header, and what the first bytes of a stream are.
+
+/// Bytes of a record header: type, version, length (RFC 8446 section 5.1).
+pub const HEADER_LEN: usize = 5;
+
+/// `ContentType` change_cipher_spec.
+pub const CHANGE_CIPHER_SPEC: u8 = 20;
+/// `ContentType` alert.
+pub const ALERT: u8 = 21;
+/// `ContentType` handshake.
+pub const HANDSHAKE: u8 = 22;
+/// `ContentType` application_data; in TLS 1.3 also every encrypted handshake message and alert.
+pub const APPLICATION_DATA: u8 = 23;
+/// `ContentType` heartbeat (RFC 6520).
+pub const HEARTBEAT: u8 = 24;
+
+/// TLS 1.2 on the wire.
+pub const TLS1_2: u16 = 0x0303;
+/// TLS 1.3 on the wire, in supported_versions only.
+pub const TLS1_3: u16 = 0x0304;
+
+/// The longest record any version allows: `2^14 + 2048` (RFC 5246 section 6.2.3).
+pub const MAX_LEN: u16 = (1 << 14) + 2048;
+
+/// A record header that can be one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RecordHeader {
+    /// `ContentType`, 20 to 24.
+    pub content_type: u8,
+    /// Bytes that follow.
+    pub length: u16,
+}
+
+impl RecordHeader {
+    /// Reads five bytes; `None` where they cannot be a record header: an unknown content type, a
+    /// major version that is not 3, or a length beyond [`MAX_LEN`].
+    #[must_use]
+    #[inline(always)]
+    pub fn parse(bytes: [u8; HEADER_LEN]) -> Option<Self> {
+        let [content_type, major, minor, high, low] = bytes;
+        let length = u16::from_be_bytes([high, low]);
+        let plausible = content_type.wrapping_sub(CHANGE_CIPHER_SPEC)
+            <= HEARTBEAT - CHANGE_CIPHER_SPEC
+            && major == 3
+            && minor <= 4
+            && length <= MAX_LEN;
+        if plausible {
+            Some(Self {
+                content_type,
+                length,
+            })
+        } else {
+            None
+        }
+    }
+}
+
+/// What the first five bytes of one direction are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Opening {
+    /// A TLS record that a conversation may begin with: handshake or alert.
+    Tls(RecordHeader),
+    /// `CONNE`, of an HTTP CONNECT (RFC 9110 section 9.3.6).
+    Connect,
+    /// `HTTP/`, of a status line.
+    Http,
+    /// Anything else.
+    Foreign,
+}
+
+impl Opening {
+    /// Tells what a direction begins with.
+    #[must_use]
+    #[inline(always)]
+    pub fn parse(bytes: [u8; HEADER_LEN]) -> Self {
+        match &bytes {
+            b"CONNE" => return Self::Connect,
+            b"HTTP/" => return Self::Http,
+            _ => {}
+        }
+        match RecordHeader::parse(bytes) {
+            Some(header)
+                if header.length > 0
+                    && (header.content_type == HANDSHAKE || header.content_type == ALERT) =>
+            {
+                Self::Tls(header)
+            }
+            _ => Self::Foreign,
+        }
+    }
+}
+
+/// A version as `tls.protocol.version` has it: the numeric part, `1.2`; `3` for SSL 3.0.
+#[must_use]
+pub const fn version_name(version: u16) -> Option<&'static str> {
+    match version {
+        0x0300 => Some("3"),
+        0x0301 => Some("1.0"),
+        0x0302 => Some("1.1"),
+        TLS1_2 => Some("1.2"),
+        TLS1_3 => Some("1.3"),
+        _ => None,
+    }
+}
