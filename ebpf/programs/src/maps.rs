@@ -1,0 +1,83 @@
+//! The maps, and the few operations on them that the programs need. Names are the contract with the
+//! loader (`probes/src/object.rs`); the types come from the wire crate.
+
+use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::{
+    Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, ProgramArray, RingBuf,
+};
+use gauntlet_wire::counters::{COUNTERS, ClassCount, Counter, class_key};
+use gauntlet_wire::flow::Flow;
+use gauntlet_wire::packet::{Endpoint, FlowKey, Parsed};
+use gauntlet_wire::rules::Failure;
+
+/// Connections between SYN and the end of the handshake. Not preallocated: most of the time there
+/// are few. The loader sets its size.
+#[map]
+pub(crate) static FLOWS: HashMap<FlowKey, Flow> =
+    HashMap::with_max_entries(16_384, BPF_F_NO_PREALLOC);
+
+/// Failed handshakes ([`gauntlet_wire::event::Event`]). The loader sets its size.
+#[map]
+pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(4 << 20, 0);
+
+/// [`Counter`]s.
+#[map]
+pub(crate) static COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTERS as u32, 0);
+
+/// Failures by class and version, [`class_key`].
+#[map]
+pub(crate) static CLASSES: PerCpuHashMap<u32, ClassCount> = PerCpuHashMap::with_max_entries(256, 0);
+
+/// Addresses and ports that have answered in TLS. The oldest are forgotten when it is full.
+#[map]
+pub(crate) static TLS_SERVERS: LruHashMap<Endpoint, u8> = LruHashMap::with_max_entries(16_384, 0);
+
+/// Ports that speak TLS at any address, because the user says so. One entry a port, so that no
+/// hashing is needed.
+#[map]
+pub(crate) static TLS_PORTS: Array<u8> = Array::with_max_entries(65_536, 0);
+
+/// The packet in hand: too large for the stack, and it must outlive a tail call.
+#[map]
+pub(crate) static PACKET: PerCpuArray<Parsed> = PerCpuArray::with_max_entries(1, 0);
+
+/// A flow that is about to be inserted; all zero but for what [`Flow::open`] and
+/// [`Flow::synchronize`] write.
+#[map]
+pub(crate) static NEW_FLOW: PerCpuArray<Flow> = PerCpuArray::with_max_entries(1, 0);
+
+/// Entry 0: the program that goes on with a packet.
+#[map]
+pub(crate) static NEXT: ProgramArray = ProgramArray::with_max_entries(1, 0);
+
+/// Adds one to a counter. Per CPU, so that no increment is lost.
+#[inline(always)]
+pub(crate) fn count(counter: Counter) {
+    if let Some(value) = COUNTS.get_ptr_mut(counter as u32) {
+        // SAFETY: the pointer is this CPU's own slot, and programs do not nest on a CPU.
+        unsafe { *value += 1 };
+    }
+}
+
+/// Adds one to a class's count.
+#[inline(always)]
+pub(crate) fn count_class(failure: &Failure, version: u16, now: u64) {
+    let key = class_key(failure.class(), version);
+    if let Some(entry) = CLASSES.get_ptr_mut(&key) {
+        // SAFETY: the pointer is this CPU's own slot, and programs do not nest on a CPU.
+        let entry = unsafe { &mut *entry };
+        entry.count += 1;
+        entry.last_seen = now;
+    } else {
+        // Sized for every class and version; a version that no RFC names may find it full.
+        let _ = CLASSES.insert(
+            &key,
+            &ClassCount {
+                count: 1,
+                last_seen: now,
+            },
+            0,
+        );
+    }
+}

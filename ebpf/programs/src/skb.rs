@@ -1,0 +1,95 @@
+//! A socket buffer as the wire crate wants to read it. Everything goes through
+//! `bpf_skb_load_bytes`, which also reads what is not in the linear part (GSO, GRO, page fragments).
+
+use aya_ebpf::helpers::generated::bpf_skb_load_bytes;
+use aya_ebpf::programs::TcContext;
+use gauntlet_wire::flow::{CAPTURE, CAPTURE_LABEL, CAPTURE_SPACE, CAPTURE_STEP, Payload};
+use gauntlet_wire::packet::Frame;
+use gauntlet_wire::side::GATHER;
+
+/// Reads a packet; never writes one.
+pub(crate) struct Skb<'a>(pub(crate) &'a TcContext);
+
+impl Skb<'_> {
+    /// # Safety
+    /// `into` must be valid for writes of `count` bytes.
+    #[inline(always)]
+    unsafe fn read(&self, from: u32, into: *mut u8, count: u32) -> bool {
+        // SAFETY: the context is the kernel's own; the caller vouches for the destination, and the
+        // verifier checks it again.
+        unsafe { bpf_skb_load_bytes(self.0.skb.skb.cast(), from, into.cast(), count) == 0 }
+    }
+}
+
+impl Frame for Skb<'_> {
+    #[inline(always)]
+    fn load<const N: usize>(&self, at: u32) -> Option<[u8; N]> {
+        let mut bytes = [0; N];
+        // SAFETY: `bytes` is N bytes long.
+        unsafe { self.read(at, bytes.as_mut_ptr(), N as u32) }.then_some(bytes)
+    }
+
+    #[inline(always)]
+    fn length(&self) -> u32 {
+        self.0.len()
+    }
+
+    #[inline(always)]
+    fn ether_type(&self) -> Option<u16> {
+        // SAFETY: `skb` is the program's context, readable as long as it runs.
+        let protocol = unsafe { (*self.0.skb.skb).protocol };
+        Some(u16::from_be(protocol as u16))
+    }
+}
+
+impl Payload for Skb<'_> {
+    #[inline(always)]
+    fn gather(&self, from: u32, into: &mut [u8; 2 * GATHER], at: u32, count: u32) -> bool {
+        let at = opaque(at) & (GATHER as u64 - 1);
+        let count = (opaque(count.wrapping_sub(1)) & (GATHER as u64 - 1)) + 1;
+        // SAFETY: `at` is below half the array.
+        let to = unsafe { into.as_mut_ptr().add(at as usize) };
+        // SAFETY: from there more than half the array is left, and `count` is at most half.
+        unsafe { self.read(from, to, count as u32) }
+    }
+
+    #[inline(always)]
+    fn capture(&self, from: u32, into: &mut [u8; CAPTURE_SPACE], at: u32, count: u32) -> bool {
+        let at = opaque(at);
+        if at > CAPTURE as u64 {
+            return false;
+        }
+        let count = (opaque(count.wrapping_sub(1)) & (CAPTURE_STEP as u64 - 1)) + 1;
+        // SAFETY: `at` is at most CAPTURE, inside the array.
+        let to = unsafe { into.as_mut_ptr().add(at as usize) };
+        // SAFETY: from there CAPTURE_STEP bytes are left, and `count` is at most that.
+        unsafe { self.read(from, to, count as u32) }
+    }
+
+    #[inline(always)]
+    fn label(&self, into: &mut [u8; CAPTURE_SPACE], at: u32, label: [u8; CAPTURE_LABEL as usize]) {
+        let at = opaque(at);
+        if at > CAPTURE as u64 {
+            return;
+        }
+        // SAFETY: `at` is at most CAPTURE, inside the array.
+        let to = unsafe { into.as_mut_ptr().add(at as usize) };
+        // SAFETY: from there CAPTURE_STEP bytes are left, more than a label.
+        unsafe { to.cast::<[u8; CAPTURE_LABEL as usize]>().write(label) }
+    }
+}
+
+/// Hides what the compiler knows about a number. LLVM removes a mask that it can prove to change
+/// nothing; the verifier cannot prove as much, and needs to see the mask. It also refuses a length
+/// that may be 0, and on old kernels does not learn from a comparison that it is not: hence
+/// `((n - 1) & mask) + 1` above.
+#[inline(always)]
+fn opaque(number: u32) -> u64 {
+    let mut number = u64::from(number);
+    // SAFETY: copies a register onto itself. (Without an instruction of its own the line would have
+    // no address, which the kernel refuses in line info.)
+    unsafe {
+        core::arch::asm!("{0} = {0}", inout(reg) number, options(pure, nomem, nostack, preserves_flags));
+    }
+    number
+}
