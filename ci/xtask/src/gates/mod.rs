@@ -1,0 +1,152 @@
+//! `cargo xtask test`: every gate CI runs, in one order, with one table at the
+//! end. CI has no gate of its own.
+//!
+//! A failing gate does not stop the later ones: who broke the format still wants
+//! to know about the tests. A gate that could not run is never green.
+
+use std::{
+    io::{Write, stdout},
+    time::{Duration, Instant},
+};
+
+use anyhow::Result;
+
+use crate::{exit, machine, paths, setup};
+
+mod bpf_objects;
+mod cargo;
+mod left_behind;
+mod summary;
+mod test_output;
+
+use test_output::Counts;
+
+/// How one gate ended.
+enum Verdict {
+    Passed,
+    Failed(String),
+    /// The environment did not allow to tell.
+    NotRun(String),
+}
+
+/// One gate, run.
+struct Outcome {
+    gate: &'static str,
+    verdict: Verdict,
+    took: Duration,
+    /// Only of gates that run tests.
+    tests: Option<Counts>,
+}
+
+/// What a gate gives back.
+type Finding = (Verdict, Option<Counts>);
+
+pub(crate) fn run() -> Result<u8> {
+    let mut outcomes = vec![gate("setup", || Ok((prepared()?, None)))];
+    if matches!(outcomes[0].verdict, Verdict::Passed) {
+        run_gates(&mut outcomes);
+    }
+    let mut out = stdout().lock();
+    write!(out, "{}", summary::table(&outcomes))?;
+    out.flush()?;
+    Ok(exit_code(&outcomes))
+}
+
+fn run_gates(outcomes: &mut Vec<Outcome>) {
+    let root = paths::repo_root();
+    let no_bpf = machine::cannot_load_bpf();
+    let before = left_behind::Snapshot::take();
+    let mut run = |name, body: &dyn Fn() -> Result<Finding>| outcomes.push(gate(name, body));
+
+    run("bpf", &|| Ok((bpf_possible(no_bpf.as_deref()), None)));
+    run("fmt", &|| Ok((cargo::fmt(&root)?, None)));
+    run("clippy", &|| Ok((cargo::clippy(&root)?, None)));
+    run("clippy-bpf", &|| Ok((cargo::clippy_bpf(&root)?, None)));
+    run("docs", &|| Ok((cargo::docs(&root)?, None)));
+    run("test", &|| cargo::test(&root, no_bpf.is_none()));
+    run("bench-smoke", &|| Ok((cargo::bench_smoke(&root)?, None)));
+    run("left-behind", &|| {
+        Ok((left_behind::compare(before.as_ref()), None))
+    });
+}
+
+fn gate(name: &'static str, body: impl FnOnce() -> Result<Finding>) -> Outcome {
+    println!("\n==> {name}");
+    let start = Instant::now();
+    let (verdict, tests) =
+        body().unwrap_or_else(|error| (Verdict::NotRun(format!("{error:#}")), None));
+    let took = start.elapsed();
+    // Standard output is ours, standard error the children's: keep their order.
+    let _ = stdout().flush();
+    match &verdict {
+        Verdict::Passed => println!("==> {name}: ok, {:.1} s", took.as_secs_f64()),
+        Verdict::Failed(why) => println!("==> {name}: FAILED, {:.1} s: {why}", took.as_secs_f64()),
+        Verdict::NotRun(why) => println!("==> {name}: could not run: {why}"),
+    }
+    Outcome {
+        gate: name,
+        verdict,
+        took,
+        tests,
+    }
+}
+
+fn prepared() -> Result<Verdict> {
+    Ok(match setup::ensure(setup::Scope::Build)? {
+        setup::Setup::Ready { .. } => Verdict::Passed,
+        setup::Setup::Incomplete(missing) => Verdict::NotRun(missing.join("; ")),
+    })
+}
+
+/// A gate of its own, so that a run without BPF shows as what it is: the suite
+/// then skips, and the whole run is no verdict.
+fn bpf_possible(cannot: Option<&str>) -> Verdict {
+    match cannot {
+        None => Verdict::Passed,
+        Some(reason) => Verdict::NotRun(format!("BPF cannot be loaded here: {reason}")),
+    }
+}
+
+fn exit_code(outcomes: &[Outcome]) -> u8 {
+    let any =
+        |wanted: fn(&Verdict) -> bool| outcomes.iter().any(|outcome| wanted(&outcome.verdict));
+    if any(|verdict| matches!(verdict, Verdict::NotRun(_))) {
+        exit::NO_VERDICT
+    } else if any(|verdict| matches!(verdict, Verdict::Failed(_))) {
+        exit::UNEXPECTED
+    } else {
+        exit::OK
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outcome(verdict: Verdict) -> Outcome {
+        Outcome {
+            gate: "x",
+            verdict,
+            took: Duration::ZERO,
+            tests: None,
+        }
+    }
+
+    #[test]
+    fn a_gate_that_could_not_run_wins_over_a_failed_one() {
+        let failed = || outcome(Verdict::Failed("a".into()));
+        let not_run = || outcome(Verdict::NotRun("b".into()));
+        assert_eq!(exit_code(&[outcome(Verdict::Passed)]), exit::OK);
+        assert_eq!(
+            exit_code(&[outcome(Verdict::Passed), failed()]),
+            exit::UNEXPECTED
+        );
+        assert_eq!(exit_code(&[not_run(), failed()]), exit::NO_VERDICT);
+    }
+
+    #[test]
+    fn an_error_inside_a_gate_is_no_verdict() {
+        let outcome = gate("x", || anyhow::bail!("no such program"));
+        assert!(matches!(outcome.verdict, Verdict::NotRun(why) if why == "no such program"));
+    }
+}

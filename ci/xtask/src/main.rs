@@ -1,0 +1,132 @@
+//! `cargo xtask`: the one way to set up, build, run and test this repository.
+//!
+//! Here stand the command line and its exit codes, nothing else. Each command
+//! has a module; each module refuses to do another's work. Everything xtask
+//! itself has to say goes to standard error, so that the standard output of
+//! `cargo xtask run` stays what `gauntlet run` wrote.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod bench;
+mod child;
+mod exit;
+mod fuzz;
+mod gates;
+mod machine;
+mod matrix;
+mod paths;
+mod run;
+mod setup;
+mod toolchain;
+
+/// Sets up, builds, runs and tests gauntlet.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Install whatever the machine lacks; seconds when nothing is missing
+    Setup {
+        /// Also install what only some commands need (cargo-fuzz, vmtest)
+        #[arg(long)]
+        all: bool,
+    },
+    /// Set up, build, then `gauntlet run`: the main job
+    Run {
+        /// Substrings of case ids; several are OR-ed
+        #[arg(value_name = "FILTER")]
+        filters: Vec<String>,
+        /// Arguments for `gauntlet run` itself
+        #[arg(last = true, value_name = "ARGS")]
+        args: Vec<String>,
+    },
+    /// Set up, then every gate CI runs: the test command
+    Test,
+    /// Fuzz one target or all of them
+    Fuzz {
+        /// A target of `fuzz/Cargo.toml`; without it, all in turn
+        target: Option<String>,
+        /// How long each target runs
+        #[arg(long, default_value_t = 30, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+        seconds: u32,
+    },
+    /// Run the benchmarks
+    Bench {
+        /// Fewer samples: a look, not a measurement
+        #[arg(long)]
+        quick: bool,
+    },
+    /// The conformance suite on real kernels in virtual machines
+    Matrix {
+        /// Kernel series, for example 5.10,6.1
+        #[arg(long, value_delimiter = ',', value_name = "LIST")]
+        kernel: Vec<String>,
+        /// Substrings of case ids; several are OR-ed
+        #[arg(value_name = "FILTER")]
+        filters: Vec<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    let task = match Cli::try_parse() {
+        Ok(cli) => cli.command,
+        // clap would exit 2, which here means "no verdict could be reached".
+        Err(error) => {
+            let code = if error.use_stderr() {
+                exit::USAGE
+            } else {
+                exit::OK
+            };
+            // Nothing is left to tell anyone if the terminal is gone.
+            let _ = error.print();
+            return ExitCode::from(code);
+        }
+    };
+    let result = match task {
+        Task::Setup { all: true } => setup::ensure(setup::Scope::All).map(setup::report),
+        Task::Setup { all: false } => setup::ensure(setup::Scope::Build).map(setup::report),
+        Task::Run { filters, args } => run::run(&filters, &args),
+        Task::Test => gates::run(),
+        Task::Fuzz { target, seconds } => fuzz::run(target.as_deref(), seconds),
+        Task::Bench { quick } => bench::run(quick),
+        Task::Matrix { kernel, filters } => Ok(matrix::run(&kernel, &filters)),
+    };
+    match result {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::from(exit::NO_VERDICT)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn filters_and_arguments_are_kept_apart() {
+        let cli = Cli::try_parse_from(["xtask", "run", "a", "b", "--", "--format", "ndjson"]);
+        let Ok(Cli {
+            command: Task::Run { filters, args },
+        }) = cli
+        else {
+            panic!("`run` with filters and arguments must parse");
+        };
+        assert_eq!(filters, ["a", "b"]);
+        assert_eq!(args, ["--format", "ndjson"]);
+    }
+}
