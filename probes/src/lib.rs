@@ -1,0 +1,30 @@
+//! The shipped probe: loads the BPF programs, attaches them, and turns their events into reports.
+//!
+//! Data flows one way: kernel -> [`probe`] (ring buffer, flow table) -> [`failure`] (names and
+//! numbers of the outside contract) -> [`report`] (lines).
+//!
+//! | module | does |
+//! |---|---|
+//! | [`privileges`] | says which capability is missing, before the kernel says EPERM |
+//! | [`object`] | the BPF object, built with this crate, and its map and program names |
+//! | [`load`] | object -> programs and maps in the kernel; keeps a verifier's refusal whole |
+//! | [`attach`] | programs -> both directions of an interface; leaves nothing behind |
+//! | [`probe`] | one network namespace being watched: events, stalls, counters |
+//! | [`clock`] | the kernel's monotonic time -> Unix time |
+//! | [`certificate`] | the common name in the beginning of a certificate |
+//! | [`failure`] | an event -> one failed handshake, as the contract writes it |
+//! | [`report`] | a failed handshake -> a line for people, or for programs |
+//! | [`netns`] | network namespaces |
+//!
+//! Nothing here parses TLS: `gauntlet_wire` does, in the kernel.
+
+pub mod attach;
+pub mod certificate;
+pub mod clock;
+pub mod failure;
+pub mod load;
+pub mod netns;
+pub mod object;
+pub mod privileges;
+pub mod probe;
+pub mod report;

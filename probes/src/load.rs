@@ -1,0 +1,172 @@
+//! From the object to programs and maps in the kernel.
+//!
+//! # Kernel
+//! 5.10. Needs CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON ([`crate::privileges`]); before 5.11 also room
+//! under RLIMIT_MEMLOCK, which is raised where the process may.
+
+use std::io::{self, Write as _};
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+
+use aya::maps::{Array, Map, MapError, ProgramArray};
+use aya::programs::{ProgramError, SchedClassifier};
+use aya::{Ebpf, EbpfError, EbpfLoader, VerifierLogLevel};
+use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
+
+use crate::object;
+
+/// How large the maps are, and what is known beforehand.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Most handshakes under way at once.
+    pub flows: NonZeroU32,
+    /// Size of the ring buffer, bytes; a power of two and a multiple of the page size.
+    pub ring_bytes: NonZeroU32,
+    /// Ports that speak TLS, at any address.
+    pub tls_ports: Vec<u16>,
+}
+
+/// Why the programs are not in the kernel.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The kernel refused the object's maps, or it is damaged.
+    #[error("the BPF object cannot be loaded: {0}")]
+    Object(#[from] EbpfError),
+    /// The verifier refused a program.
+    #[error("the kernel's verifier refused {program}: {last_lines}\nthe whole log: {log}")]
+    Verifier {
+        /// Which program.
+        program: &'static str,
+        /// The end of the verifier's log, which says why.
+        last_lines: String,
+        /// Where all of the log is, or why it is nowhere.
+        log: String,
+    },
+    /// The kernel refused a program, and its verifier said nothing.
+    #[error("the kernel refused {program}: {source}")]
+    Refused {
+        /// Which program.
+        program: &'static str,
+        /// What it said.
+        #[source]
+        source: ProgramError,
+    },
+    /// A map could not be filled.
+    #[error("map {map}: {source}")]
+    Map {
+        /// Which map.
+        map: &'static str,
+        /// What went wrong.
+        #[source]
+        source: MapError,
+    },
+    /// The object lacks something that this crate was built to find in it.
+    #[error("the BPF object has no {0}: it was built from another version")]
+    Missing(&'static str),
+}
+
+/// Lines of the verifier's log that are shown at once.
+const SHOWN: usize = 12;
+
+/// Loads the programs and maps.
+///
+/// # Errors
+/// [`LoadError`].
+pub fn load(settings: &Settings) -> Result<Ebpf, LoadError> {
+    // Before 5.11 maps count against RLIMIT_MEMLOCK; later it does not matter that this may fail.
+    let _ = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
+    let mut ebpf = EbpfLoader::new()
+        .map_max_entries(object::FLOWS, settings.flows.get())
+        .map_max_entries(object::EVENTS, settings.ring_bytes.get())
+        .verifier_log_level(VerifierLogLevel::VERBOSE | VerifierLogLevel::STATS)
+        .load(object::OBJECT)?;
+    for name in [object::WATCH_MORE, object::WATCH] {
+        program(&mut ebpf, name)?
+            .load()
+            .map_err(|error| refusal(name, error))?;
+    }
+    let more = program(&mut ebpf, object::WATCH_MORE)?
+        .fd()
+        .and_then(|fd| fd.try_clone().map_err(ProgramError::IOError))
+        .map_err(|source| LoadError::Refused {
+            program: object::WATCH_MORE,
+            source,
+        })?;
+    let mut next: ProgramArray<_> = map(&mut ebpf, object::NEXT)?;
+    next.set(0, &more, 0).map_err(|source| LoadError::Map {
+        map: object::NEXT,
+        source,
+    })?;
+    let mut ports: Array<_, u8> = map(&mut ebpf, object::TLS_PORTS)?;
+    for port in &settings.tls_ports {
+        ports
+            .set(u32::from(*port), 1, 0)
+            .map_err(|source| LoadError::Map {
+                map: object::TLS_PORTS,
+                source,
+            })?;
+    }
+    Ok(ebpf)
+}
+
+/// One of the object's programs.
+///
+/// # Errors
+/// [`LoadError::Missing`].
+pub fn program<'e>(
+    ebpf: &'e mut Ebpf,
+    name: &'static str,
+) -> Result<&'e mut SchedClassifier, LoadError> {
+    ebpf.program_mut(name)
+        .and_then(|program| program.try_into().ok())
+        .ok_or(LoadError::Missing(name))
+}
+
+/// One of the object's maps, to be written.
+fn map<'e, M>(ebpf: &'e mut Ebpf, name: &'static str) -> Result<M, LoadError>
+where
+    M: TryFrom<&'e mut Map, Error = MapError>,
+{
+    let map = ebpf.map_mut(name).ok_or(LoadError::Missing(name))?;
+    M::try_from(map).map_err(|source| LoadError::Map { map: name, source })
+}
+
+fn refusal(program: &'static str, error: ProgramError) -> LoadError {
+    let ProgramError::LoadError {
+        io_error,
+        verifier_log,
+    } = error
+    else {
+        return LoadError::Refused {
+            program,
+            source: error,
+        };
+    };
+    let log = verifier_log.to_string();
+    if log.trim().is_empty() {
+        return LoadError::Refused {
+            program,
+            source: ProgramError::IOError(io_error),
+        };
+    }
+    let lines: Vec<&str> = log.lines().filter(|line| !line.trim().is_empty()).collect();
+    let shown = &lines[lines.len().saturating_sub(SHOWN)..];
+    LoadError::Verifier {
+        program,
+        last_lines: format!("{io_error}\n  {}", shown.join("\n  ")),
+        log: match keep(program, &log) {
+            Ok(path) => path.display().to_string(),
+            Err(error) => format!("not kept: {error}"),
+        },
+    }
+}
+
+/// Keeps a verifier's log in a new file of the temporary folder.
+fn keep(program: &str, log: &str) -> io::Result<PathBuf> {
+    let mut file = tempfile::Builder::new()
+        .prefix(&format!("mtls-probe-verifier-{program}-"))
+        .suffix(".log")
+        .tempfile()?;
+    file.write_all(log.as_bytes())?;
+    Ok(file.keep()?.1)
+}

@@ -1,0 +1,49 @@
+//! `mtls-probe`: the command line. Exit codes are the contract's: 0 as expected, 2 the environment
+//! would not have it, 64 bad usage.
+
+mod watch;
+
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{Parser, Subcommand};
+
+/// Bad usage, as `EX_USAGE` of sysexits.h.
+const USAGE: u8 = 64;
+/// The environment would not have it.
+const ENVIRONMENT: u8 = 2;
+
+/// Names why TLS handshakes fail, from the packets, in the kernel.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Watch live interfaces, and print a line for each handshake that fails.
+    Watch(watch::Arguments),
+}
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return match error.kind() {
+                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
+                _ => ExitCode::from(USAGE),
+            };
+        }
+    };
+    let Command::Watch(arguments) = cli.command;
+    match watch::watch(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("mtls-probe: {error:#}");
+            ExitCode::from(ENVIRONMENT)
+        }
+    }
+}

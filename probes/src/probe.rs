@@ -1,0 +1,391 @@
+//! One network namespace being watched: its programs and maps, its events, the handshakes that
+//! stall in it, and what was counted.
+//!
+//! Each namespace has programs and maps of its own, since the same addresses may be in use in two.
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
+
+use aya::maps::{
+    HashMap, Map, MapData, MapError, PerCpuArray, PerCpuHashMap, PerCpuValues, RingBuf,
+};
+use aya::{Ebpf, Pod};
+use gauntlet_wire::class::Class;
+use gauntlet_wire::counters::{ClassCount, Counter, class_key, from_class_key};
+use gauntlet_wire::event::{ABI, Event, Verdict};
+use gauntlet_wire::flow::Flow;
+use gauntlet_wire::packet::FlowKey;
+use gauntlet_wire::rules::Outcome;
+use gauntlet_wire::side::Stage;
+use nix::ifaddrs::getifaddrs;
+use zerocopy::FromBytes;
+
+use crate::attach::{AttachError, Attachment, Hook, attach};
+use crate::load::{LoadError, Settings, load};
+use crate::netns::{NetNs, NetNsError};
+use crate::object;
+
+/// How long a connection may say nothing before its ClientHello and still be remembered.
+const IDLE: Duration = Duration::from_secs(120);
+
+/// A type of the wire crate as a map's key or value.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct Plain<T>(T);
+
+// SAFETY: `FromBytes` says that every bit pattern is a value, `Copy` that there is nothing to drop.
+unsafe impl<T: FromBytes + Copy + 'static> Pod for Plain<T> {}
+
+/// What to watch in a namespace.
+#[derive(Debug, Clone, Default)]
+pub struct Selection {
+    /// Names of interfaces; none: all that are there.
+    pub interfaces: Vec<String>,
+    /// How to attach to them.
+    pub hook: Hook,
+}
+
+/// Why a namespace is not watched.
+#[derive(Debug, thiserror::Error)]
+pub enum ProbeError {
+    /// The programs are not in the kernel.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// They are not attached.
+    #[error(transparent)]
+    Attach(#[from] AttachError),
+    /// The namespace cannot be entered.
+    #[error(transparent)]
+    Namespace(#[from] NetNsError),
+    /// Its interfaces cannot be listed.
+    #[error("network namespace {namespace}: its interfaces cannot be listed: {source}")]
+    Interfaces {
+        /// Which.
+        namespace: String,
+        /// What the kernel said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// It has none.
+    #[error("network namespace {0}: there is no interface to watch")]
+    NoInterfaces(String),
+    /// A map cannot be read.
+    #[error("map {map}: {source}")]
+    Map {
+        /// Which.
+        map: &'static str,
+        /// What went wrong.
+        #[source]
+        source: MapError,
+    },
+}
+
+/// An interface, as seen from inside its namespace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Interface {
+    /// Its name.
+    pub name: String,
+    /// Its addresses.
+    pub addresses: Vec<std::net::IpAddr>,
+}
+
+/// What was counted since the start.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// By cause.
+    pub counters: BTreeMap<Counter, u64>,
+    /// Failures by class and TLS version (0: not known), with the last one's time
+    /// (nanoseconds, CLOCK_MONOTONIC).
+    pub classes: BTreeMap<(Class, u16), ClassCount>,
+}
+
+impl Counts {
+    /// Adds what another namespace counted.
+    pub fn merge(&mut self, other: &Self) {
+        for (counter, count) in &other.counters {
+            *self.counters.entry(*counter).or_default() += count;
+        }
+        for (key, theirs) in &other.classes {
+            let ours = self.classes.entry(*key).or_default();
+            ours.count += theirs.count;
+            ours.last_seen = ours.last_seen.max(theirs.last_seen);
+        }
+    }
+
+    /// Failed handshakes that may have gone unreported.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.counters
+            .iter()
+            .filter(|(counter, _)| counter.is_loss())
+            .map(|(_, count)| count)
+            .sum()
+    }
+}
+
+/// A namespace being watched. Dropping it detaches everything.
+pub struct Probe {
+    // Dropped first: nothing may run once the maps go.
+    attached: Vec<Attachment>,
+    interfaces: BTreeMap<u32, Interface>,
+    events: RingBuf<MapData>,
+    flows: HashMap<MapData, Plain<FlowKey>, Plain<Flow>>,
+    counts: PerCpuArray<MapData, u64>,
+    classes: PerCpuHashMap<MapData, u32, Plain<ClassCount>>,
+    /// What the collector itself found, beside the kernel.
+    swept: Counts,
+    // The programs, and the table of the tail call, which the kernel empties with its last user.
+    _ebpf: Ebpf,
+}
+
+impl Probe {
+    /// Loads, attaches, and is ready: every packet after this is seen.
+    ///
+    /// # Errors
+    /// [`ProbeError`]; then nothing is left attached.
+    pub fn start(
+        namespace: &NetNs,
+        selection: &Selection,
+        settings: &Settings,
+    ) -> Result<Self, ProbeError> {
+        let interfaces = namespace
+            .run(interfaces)?
+            .map_err(|source| ProbeError::Interfaces {
+                namespace: namespace.label().into(),
+                source,
+            })?;
+        let names: Vec<&str> = if selection.interfaces.is_empty() {
+            interfaces
+                .values()
+                .map(|interface| interface.name.as_str())
+                .collect()
+        } else {
+            selection.interfaces.iter().map(String::as_str).collect()
+        };
+        if names.is_empty() {
+            return Err(ProbeError::NoInterfaces(namespace.label().into()));
+        }
+        for name in &names {
+            if !interfaces.values().any(|interface| interface.name == *name) {
+                return Err(ProbeError::Attach(AttachError::NoInterface {
+                    interface: (*name).into(),
+                    namespace: namespace.label().into(),
+                }));
+            }
+        }
+        let mut ebpf = load(settings)?;
+        let events = take(&mut ebpf, object::EVENTS, RingBuf::try_from)?;
+        let flows = take(&mut ebpf, object::FLOWS, HashMap::try_from)?;
+        let counts = take(&mut ebpf, object::COUNTS, PerCpuArray::try_from)?;
+        let classes = take(&mut ebpf, object::CLASSES, PerCpuHashMap::try_from)?;
+        let attached = names
+            .iter()
+            .map(|name| attach(&mut ebpf, namespace, name, selection.hook))
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            attached,
+            interfaces,
+            events,
+            flows,
+            counts,
+            classes,
+            swept: Counts::default(),
+            _ebpf: ebpf,
+        })
+    }
+
+    /// How many interfaces are watched.
+    #[must_use]
+    pub fn watched(&self) -> usize {
+        self.attached.len()
+    }
+
+    /// The interface with this index, if it was there at the start.
+    #[must_use]
+    pub fn interface(&self, index: u32) -> Option<&Interface> {
+        self.interfaces.get(&index)
+    }
+
+    /// Takes every event that is in the ring buffer.
+    pub fn drain(&mut self, mut each: impl FnMut(&Event)) {
+        while let Some(item) = self.events.next() {
+            // The kernel wrote a whole `Event` of this build's layout: both come from one object.
+            if let Ok(event) = Event::ref_from_bytes(&item)
+                && event.abi == ABI
+            {
+                each(event);
+            }
+        }
+    }
+
+    /// Looks for handshakes that have said nothing for `threshold`, and removes connections that
+    /// never became one. `now` is CLOCK_MONOTONIC, nanoseconds. Each stall is told once.
+    ///
+    /// # Errors
+    /// When the flow table cannot be read.
+    pub fn sweep(&mut self, now: u64, threshold: Duration) -> Result<Vec<Event>, ProbeError> {
+        let keys: Vec<_> = self.flows.keys().filter_map(Result::ok).collect();
+        let mut events = Vec::new();
+        for key in keys {
+            let Ok(Plain(flow)) = self.flows.get(&key, 0) else {
+                continue;
+            };
+            let quiet = Duration::from_nanos(now.saturating_sub(flow.progress()));
+            let begun = flow.client().stage >= Stage::HELLO;
+            if quiet
+                < if begun {
+                    threshold
+                } else {
+                    threshold.max(IDLE)
+                }
+            {
+                continue;
+            }
+            let outcome = flow.silent();
+            // Whoever removes the flow reports it; the kernel may have been faster.
+            if self.flows.remove(&key).is_err() {
+                continue;
+            }
+            match outcome {
+                Outcome::Failed(failure) => {
+                    self.count_failure(failure.class(), flow.server().version, now)?;
+                    events.push(Event {
+                        flow,
+                        time: now,
+                        abi: ABI,
+                        ifindex: flow.ifindex,
+                        key: key.0,
+                        verdict: Verdict::from(failure),
+                        reserved: [0; 6],
+                    });
+                }
+                Outcome::Done => self.count(Counter::HandshakeDone),
+                Outcome::Undecided => self.count(Counter::Undecided),
+                Outcome::Ignore if begun => self.count(Counter::Unseen),
+                Outcome::Ignore | Outcome::On(_) => self.count(Counter::FlowExpired),
+            }
+        }
+        Ok(events)
+    }
+
+    fn count(&mut self, counter: Counter) {
+        *self.swept.counters.entry(counter).or_default() += 1;
+    }
+
+    /// Counts what the collector found. SSL_ERROR_WANT_READ goes to the kernel's map, where every
+    /// reader looks, since no program writes that key; other classes have writers there already.
+    fn count_failure(&mut self, class: Class, version: u16, now: u64) -> Result<(), ProbeError> {
+        self.count(Counter::HandshakeFailed);
+        if class != Class::WantRead {
+            let entry = self.swept.classes.entry((class, version)).or_default();
+            entry.count += 1;
+            entry.last_seen = now;
+            return Ok(());
+        }
+        let fail = |source| ProbeError::Map {
+            map: object::CLASSES,
+            source,
+        };
+        let key = class_key(class, version);
+        let mut values: Vec<_> = match self.classes.get(&key, 0) {
+            Ok(values) => values.to_vec(),
+            Err(MapError::KeyNotFound) => {
+                let cpus = aya::util::nr_cpus().map_err(|(_, error)| fail(error.into()))?;
+                vec![Plain(ClassCount::default()); cpus]
+            }
+            Err(error) => return Err(fail(error)),
+        };
+        if let Some(Plain(first)) = values.first_mut() {
+            first.count += 1;
+            first.last_seen = now;
+        }
+        let values = PerCpuValues::try_from(values).map_err(|error| fail(error.into()))?;
+        self.classes.insert(key, values, 0).map_err(fail)
+    }
+
+    /// What was counted so far.
+    ///
+    /// # Errors
+    /// When a map cannot be read.
+    pub fn counts(&self) -> Result<Counts, ProbeError> {
+        let mut counts = Counts::default();
+        for counter in Counter::ALL {
+            let values =
+                self.counts
+                    .get(&(counter as u32), 0)
+                    .map_err(|source| ProbeError::Map {
+                        map: object::COUNTS,
+                        source,
+                    })?;
+            counts.counters.insert(counter, values.iter().sum());
+        }
+        for entry in self.classes.iter() {
+            let (key, values) = entry.map_err(|source| ProbeError::Map {
+                map: object::CLASSES,
+                source,
+            })?;
+            let Some(key) = from_class_key(key) else {
+                continue;
+            };
+            let total = counts.classes.entry(key).or_default();
+            for Plain(value) in values.iter() {
+                total.count += value.count;
+                total.last_seen = total.last_seen.max(value.last_seen);
+            }
+        }
+        counts.merge(&self.swept);
+        Ok(counts)
+    }
+}
+
+impl AsFd for Probe {
+    /// Readable when there are events.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.events.as_fd()
+    }
+}
+
+fn take<M>(
+    ebpf: &mut Ebpf,
+    name: &'static str,
+    from: impl FnOnce(Map) -> Result<M, MapError>,
+) -> Result<M, ProbeError> {
+    let map = ebpf.take_map(name).ok_or(LoadError::Missing(name))?;
+    from(map).map_err(|source| ProbeError::Map { map: name, source })
+}
+
+/// The interfaces of the calling thread's namespace that can be attached to, by index.
+fn interfaces() -> std::io::Result<BTreeMap<u32, Interface>> {
+    let mut found = BTreeMap::new();
+    for interface in &nix::net::if_::if_nameindex()? {
+        let name = interface.name().to_string_lossy().into_owned();
+        found.insert(
+            interface.index(),
+            Interface {
+                name,
+                addresses: Vec::new(),
+            },
+        );
+    }
+    for entry in getifaddrs()? {
+        let Some(address) = entry.address else {
+            continue;
+        };
+        let address = address
+            .as_sockaddr_in()
+            .map(|v4| v4.ip().into())
+            .or_else(|| {
+                address
+                    .as_sockaddr_in6()
+                    .map(|v6| std::net::IpAddr::V6(v6.ip()))
+            });
+        let interface = found
+            .values_mut()
+            .find(|found| found.name == entry.interface_name);
+        if let (Some(interface), Some(address)) = (interface, address) {
+            interface.addresses.push(address);
+        }
+    }
+    Ok(found)
+}

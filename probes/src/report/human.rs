@@ -1,0 +1,113 @@
+//! Lines for people: who did what to whom, where, and what it is called.
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+
+use anstyle::{AnsiColor, Style};
+use gauntlet_wire::class::Class;
+use gauntlet_wire::record;
+use jiff::Timestamp;
+
+use crate::failure::Failure;
+use crate::probe::Counts;
+
+const CLASS: Style = AnsiColor::Red.on_default().bold();
+const NAME: Style = Style::new().bold();
+const FAINT: Style = Style::new().dimmed();
+
+/// One line, without its end. Styled; who prints it removes the style where nobody sees it.
+#[must_use]
+pub fn failure(failure: &Failure) -> String {
+    let mut line = String::new();
+    let time = Timestamp::from_nanosecond(i128::from(failure.time_unix_nano)).unwrap_or_default();
+    let _ = write!(
+        line,
+        "{FAINT}{time:.6}{FAINT:#} {CLASS}{}{CLASS:#}",
+        failure.class
+    );
+    if failure.confidence != "certain" {
+        let _ = write!(line, " ({})", failure.confidence);
+    }
+    let client = SocketAddr::new(failure.client_address, failure.client_port);
+    let server = SocketAddr::new(failure.server_ip, failure.server_port);
+    let _ = write!(line, "  {client} -> {server}");
+    if let Some(name) = &failure.server_name {
+        let _ = write!(line, " {NAME}{name}{NAME:#}");
+    }
+    let _ = write!(line, ": {}", act(failure));
+    let _ = write!(line, "{FAINT} at {}", failure.stage);
+    if let Some(version) = failure.version {
+        let _ = write!(line, ", TLS {version}");
+    }
+    if let Some(name) = &failure.server_common_name {
+        let _ = write!(line, ", server CN={name}");
+    }
+    if let Some(name) = &failure.client_common_name {
+        let _ = write!(line, ", client CN={name}");
+    }
+    let retry = if failure.retryable {
+        "a retry may help"
+    } else {
+        "a retry will not help"
+    };
+    let _ = write!(
+        line,
+        " [{}; {}; {retry}]{FAINT:#}",
+        failure.history, failure.layer
+    );
+    if !failure.candidates.is_empty() {
+        let _ = write!(
+            line,
+            " {FAINT}could be: {}{FAINT:#}",
+            failure.candidates.join(", ")
+        );
+    }
+    line
+}
+
+/// The first abnormal event, as a sentence.
+fn act(failure: &Failure) -> String {
+    let (who, other) = match failure.ended_by {
+        "client" => ("client", "server"),
+        _ => ("server", "client"),
+    };
+    match (failure.alert_encrypted, failure.alert_code) {
+        (Some(true), _) => format!("{who} rejected {other} with an encrypted alert"),
+        (_, Some(0)) => format!("{who} closed with close_notify"),
+        (_, Some(code)) => {
+            let name = failure.alert_description.unwrap_or("unknown alert");
+            format!("{who} rejected {other} with alert {name}({code})")
+        }
+        _ => match Class::from_name(failure.class) {
+            Some(Class::WantRead) => format!("{who} is silent"),
+            Some(Class::Syscall) => format!("{who} closed the connection without a word"),
+            Some(Class::HttpsProxyRequest) => format!("{who} sent an HTTP CONNECT"),
+            Some(Class::UnknownProtocol) => format!("{who} does not speak TLS"),
+            _ => format!("{who} ended it"),
+        },
+    }
+}
+
+/// What was counted, a line each; zeros are left out, but for failures as a whole.
+#[must_use]
+pub fn counters(counts: &Counts) -> String {
+    let mut text = String::new();
+    let failed: u64 = counts.classes.values().map(|count| count.count).sum();
+    let _ = writeln!(
+        text,
+        "{NAME}{failed} failed handshakes, {} possibly unseen{NAME:#}",
+        counts.lost()
+    );
+    for ((class, version), count) in &counts.classes {
+        let version = record::version_name(*version).map_or_else(
+            || "version unknown".to_owned(),
+            |version| format!("TLS {version}"),
+        );
+        let _ = writeln!(text, "{:>10} {} {version}", count.count, class.name());
+    }
+    for (counter, count) in counts.counters.iter().filter(|(_, count)| **count > 0) {
+        let mark = if counter.is_loss() { " (lost)" } else { "" };
+        let _ = writeln!(text, "{count:>10} {}{mark}", counter.name());
+    }
+    text
+}

@@ -1,0 +1,257 @@
+//! `mtls-probe watch`: from the options to probes, and one loop that waits for events, for the time
+//! to look for stalls, and for the signal to end.
+
+use std::io::{self, Write};
+use std::num::NonZeroU32;
+use std::os::fd::AsFd as _;
+use std::time::{Duration, Instant};
+
+use anstream::AutoStream;
+use anyhow::Context as _;
+use clap::{Args, ValueEnum};
+use gauntlet_probes::attach::Hook;
+use gauntlet_probes::failure::Failure;
+use gauntlet_probes::load::Settings;
+use gauntlet_probes::netns::NetNs;
+use gauntlet_probes::probe::{Counts, Probe, Selection};
+use gauntlet_probes::report::{human, ndjson};
+use gauntlet_probes::{clock, privileges};
+use gauntlet_wire::event::Event;
+use jiff::SignedDuration;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+
+/// Options of `mtls-probe watch`.
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// Interface to watch; may be given again. Default: all of each namespace.
+    #[arg(short, long, value_name = "NAME")]
+    interface: Vec<String>,
+
+    /// Network namespace to watch, by its `ip netns` name or a path (/proc/PID/ns/net); may be
+    /// given again. Default: this one.
+    #[arg(short, long, value_name = "NAME|PATH")]
+    netns: Vec<String>,
+
+    /// Port that speaks TLS at any address: what comes there and is not TLS is a failed handshake
+    /// too. Other servers are learned from their first answer in TLS. May be given again.
+    #[arg(short = 'p', long, value_name = "PORT")]
+    tls_port: Vec<u16>,
+
+    /// Silence after which a handshake counts as stalled.
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]
+    stall_after: Duration,
+
+    /// What to print.
+    #[arg(short, long, value_enum, default_value_t = Format::Human)]
+    format: Format,
+
+    /// When to use colour.
+    #[arg(long, value_enum, default_value_t = Color::Auto)]
+    color: Color,
+
+    /// How to attach: tcx is Linux 6.6's, clsact works from 5.10 on.
+    #[arg(long, value_enum, default_value_t = HookName::Auto)]
+    hook: HookName,
+
+    /// Most handshakes under way at once, in each namespace.
+    #[arg(long, value_name = "N", default_value = "16384")]
+    max_handshakes: NonZeroU32,
+
+    /// Size of the ring buffer of each namespace, KiB; a power of two, at least 4.
+    #[arg(long, value_name = "KIB", default_value = "4096", value_parser = ring_size)]
+    ring: NonZeroU32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// A line for people.
+    Human,
+    /// A JSON object a line; the last one, `"type":"counters"`, is no event.
+    Ndjson,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Color {
+    /// On a terminal.
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum HookName {
+    Auto,
+    Tcx,
+    Clsact,
+}
+
+/// A probe looks for stalls this often within the threshold, so that one is told at most a quarter
+/// of it late.
+const LOOKS: u32 = 4;
+/// Bounds of the time between two looks.
+const LOOK: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+
+/// Watches until SIGINT or SIGTERM.
+pub(crate) fn watch(arguments: &Arguments) -> anyhow::Result<()> {
+    privileges::check(!arguments.netns.is_empty())?;
+    // Blocked before anything is attached, so that every way to end passes by the cleaning up.
+    let signals = signals().context("signals")?;
+    let namespaces = if arguments.netns.is_empty() {
+        vec![NetNs::current()?]
+    } else {
+        arguments
+            .netns
+            .iter()
+            .map(|name| NetNs::open(name))
+            .collect::<Result<_, _>>()?
+    };
+    let selection = Selection {
+        interfaces: arguments.interface.clone(),
+        hook: match arguments.hook {
+            HookName::Auto => Hook::Auto,
+            HookName::Tcx => Hook::Tcx,
+            HookName::Clsact => Hook::Clsact,
+        },
+    };
+    let settings = Settings {
+        flows: arguments.max_handshakes,
+        ring_bytes: arguments.ring,
+        tls_ports: arguments.tls_port.clone(),
+    };
+    let mut probes = namespaces
+        .iter()
+        .map(|namespace| Probe::start(namespace, &selection, &settings))
+        .collect::<Result<Vec<_>, _>>()?;
+    let watched: usize = probes.iter().map(Probe::watched).sum();
+    if arguments.format == Format::Human {
+        eprintln!("mtls-probe: watching {watched} interfaces; Ctrl-C ends it");
+    }
+    let mut out = output(arguments.color);
+    match run(&mut probes, &signals, arguments, &mut out) {
+        Ok(()) => Ok(()),
+        // Whoever read the lines has seen enough.
+        Err(error) if broken_pipe(&error) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+fn run(
+    probes: &mut [Probe],
+    signals: &SignalFd,
+    arguments: &Arguments,
+    out: &mut dyn Write,
+) -> anyhow::Result<()> {
+    let pause = (arguments.stall_after / LOOKS).clamp(LOOK.0, LOOK.1);
+    let mut look = Instant::now() + pause;
+    loop {
+        let ended = wait(probes, signals, look)?;
+        for probe in &mut *probes {
+            let mut events = Vec::new();
+            probe.drain(|event| events.push(*event));
+            if Instant::now() >= look || ended {
+                events.extend(probe.sweep(clock::monotonic(), arguments.stall_after)?);
+            }
+            for event in &events {
+                write_event(out, probe, event, arguments.format)?;
+            }
+        }
+        if Instant::now() >= look {
+            look = Instant::now() + pause;
+        }
+        out.flush()?;
+        if ended {
+            break;
+        }
+    }
+    let mut counts = Counts::default();
+    for probe in probes {
+        counts.merge(&probe.counts()?);
+    }
+    match arguments.format {
+        Format::Human => write!(out, "{}", human::counters(&counts))?,
+        Format::Ndjson => writeln!(out, "{}", ndjson::counters(&counts))?,
+    }
+    out.flush()?;
+    Ok(())
+}
+
+fn write_event(
+    out: &mut dyn Write,
+    probe: &Probe,
+    event: &Event,
+    format: Format,
+) -> anyhow::Result<()> {
+    let failure = Failure::new(
+        event,
+        clock::unix(event.time),
+        probe.interface(event.ifindex),
+    )?;
+    let line = match format {
+        Format::Human => human::failure(&failure),
+        Format::Ndjson => ndjson::failure(&failure),
+    };
+    writeln!(out, "{line}")?;
+    Ok(())
+}
+
+/// Waits for events, the signal (`true`), or the time to look for stalls.
+fn wait(probes: &[Probe], signals: &SignalFd, until: Instant) -> anyhow::Result<bool> {
+    let mut waiting: Vec<_> = probes
+        .iter()
+        .map(|probe| PollFd::new(probe.as_fd(), PollFlags::POLLIN))
+        .chain([PollFd::new(signals.as_fd(), PollFlags::POLLIN)])
+        .collect();
+    let left = until.saturating_duration_since(Instant::now());
+    // Rounded up: waking early would only mean waking twice.
+    let timeout = PollTimeout::try_from(left + Duration::from_millis(1))?;
+    match poll(&mut waiting, timeout) {
+        Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+        Err(error) => return Err(error).context("poll"),
+    }
+    Ok(signals.read_signal().context("signalfd")?.is_some())
+}
+
+fn signals() -> nix::Result<SignalFd> {
+    let mut ending = SigSet::empty();
+    ending.add(Signal::SIGINT);
+    ending.add(Signal::SIGTERM);
+    ending.thread_block()?;
+    SignalFd::with_flags(&ending, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
+}
+
+fn output(color: Color) -> Box<dyn Write> {
+    let choice = match color {
+        Color::Auto => AutoStream::choice(&io::stdout()),
+        Color::Always => anstream::ColorChoice::Always,
+        Color::Never => anstream::ColorChoice::Never,
+    };
+    Box::new(io::BufWriter::new(AutoStream::new(io::stdout(), choice)))
+}
+
+fn broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<io::Error>()
+        .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let signed: SignedDuration = text
+        .parse()
+        .map_err(|_| "a time such as 5s, 600ms or 2m".to_owned())?;
+    match Duration::try_from(signed) {
+        Ok(time) if !time.is_zero() => Ok(time),
+        _ => Err("a time above zero".into()),
+    }
+}
+
+fn ring_size(text: &str) -> Result<NonZeroU32, String> {
+    let kib: u32 = text.parse().map_err(|_| "a number of KiB".to_owned())?;
+    let bytes = kib
+        .checked_mul(1024)
+        .filter(|_| kib >= 4 && kib.is_power_of_two());
+    bytes
+        .and_then(NonZeroU32::new)
+        .ok_or_else(|| "a power of two, at least 4".into())
+}
