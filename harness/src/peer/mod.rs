@@ -1,0 +1,28 @@
+//! Drives one case: a client and a server, each on a thread inside its namespace, each following the
+//! script of its [`Peer`](crate::scenario::model::Peer).
+//!
+//! [`drive`] answers what each end experienced and nothing more: it does not compare outcomes with what
+//! the scenario wants, and it knows no probe.
+//!
+//! - `certs`, `verifier`, `tls`: from a `Peer` to rustls' configuration
+//! - `socket`, `session`, `stepped`, `script`: one connection, one step after another
+//! - `case`, `side`: the two threads of a case, and the connections each makes
+//! - `beacon`: the failed handshake by which the harness knows that the probe has seen everything so far
+
+mod beacon;
+mod case;
+mod certs;
+mod keylog;
+mod script;
+mod session;
+mod side;
+mod socket;
+mod stepped;
+mod tls;
+mod verifier;
+
+pub use beacon::beacon;
+pub use case::{Endpoints, Match, Outcome, PeerError, drive};
+pub use certs::CertificateFailure;
+pub use script::ScriptFault;
+pub use tls::ConfigFailure;

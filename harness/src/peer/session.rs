@@ -1,0 +1,141 @@
+//! What a peer speaks at the moment: bytes in the clear, TLS through tokio-rustls, or TLS moved by hand.
+//! The same four acts for all three; no step of a script is known here.
+
+use std::io::{self, Read};
+
+use rustls::{ClientConnection, CommonState, Connection, ServerConnection};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
+
+use super::socket::Socket;
+use super::stepped::Stepped;
+use super::tls::Endpoint;
+
+/// The state of a connection above TCP.
+pub(super) enum Session {
+    /// No TLS yet, or none at all.
+    Clear(Socket),
+    /// A handshake that tokio-rustls has finished.
+    Library(Box<TlsStream<Socket>>),
+    /// A handshake that is moved by hand.
+    Stepped(Box<Stepped>),
+}
+
+impl Session {
+    /// Does the handshake, or what is left of it. `early` is sent as 0-RTT where the session allows it.
+    pub(super) async fn handshake(&mut self, endpoint: &Endpoint, early: &[u8]) -> io::Result<()> {
+        let socket = match self {
+            Self::Clear(socket) => socket.clone(),
+            Self::Stepped(stepped) => return stepped.handshake().await,
+            Self::Library(_) => return Ok(()),
+        };
+        let stream = match endpoint {
+            Endpoint::Client { config, name } => {
+                let connector = TlsConnector::from(config.clone()).early_data(!early.is_empty());
+                let mut stream = connector.connect(name.clone(), socket).await?;
+                if !early.is_empty() {
+                    // With early data the handshake has not begun yet; the flush does all of it.
+                    stream.write_all(early).await?;
+                    stream.flush().await?;
+                }
+                TlsStream::Client(stream)
+            }
+            Endpoint::Server(config) => {
+                TlsStream::Server(TlsAcceptor::from(config.clone()).accept(socket).await?)
+            }
+        };
+        *self = Self::Library(Box::new(stream));
+        Ok(())
+    }
+
+    /// Turns a connection in the clear into one moved by hand; others stay what they are.
+    pub(super) fn step_by_hand(&mut self, endpoint: &Endpoint) -> Result<(), rustls::Error> {
+        if let Self::Clear(socket) = self {
+            let tls: Connection = match endpoint {
+                Endpoint::Client { config, name } => {
+                    ClientConnection::new(config.clone(), name.clone())?.into()
+                }
+                Endpoint::Server(config) => ServerConnection::new(config.clone())?.into(),
+            };
+            *self = Self::Stepped(Box::new(Stepped::new(tls, socket.clone())));
+        }
+        Ok(())
+    }
+
+    /// What TLS has agreed on so far.
+    pub(super) fn agreed(&self) -> Option<&CommonState> {
+        match self {
+            Self::Clear(_) => None,
+            Self::Library(stream) => Some(stream.get_ref().1),
+            Self::Stepped(stepped) => Some(stepped.agreed()),
+        }
+    }
+
+    /// Whether the 0-RTT data `early` went through: accepted, and at the server also read back.
+    pub(super) fn took_early_data(&mut self, early: &[u8]) -> bool {
+        let Self::Library(stream) = self else {
+            return false;
+        };
+        match &mut **stream {
+            TlsStream::Client(client) => client.get_ref().1.is_early_data_accepted(),
+            TlsStream::Server(server) => {
+                let Some(mut data) = server.get_mut().1.early_data() else {
+                    return false;
+                };
+                let mut read = vec![0; early.len()];
+                data.read_exact(&mut read).is_ok() && read == early
+            }
+        }
+    }
+
+    /// Reads; 0 is the end.
+    pub(super) async fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Clear(socket) => socket.read(bytes).await,
+            Self::Library(stream) => stream.read(bytes).await,
+            Self::Stepped(stepped) => stepped.read(bytes).await,
+        }
+    }
+
+    /// Reads as many bytes as fit.
+    pub(super) async fn read_exact(&mut self, bytes: &mut [u8]) -> io::Result<()> {
+        let mut filled = 0;
+        while filled < bytes.len() {
+            match self.read(&mut bytes[filled..]).await? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                read => filled += read,
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes all of `bytes`, and out of every buffer.
+    pub(super) async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Clear(socket) => socket.write_all(bytes).await,
+            Self::Library(stream) => {
+                stream.write_all(bytes).await?;
+                stream.flush().await
+            }
+            Self::Stepped(stepped) => stepped.write(bytes).await,
+        }
+    }
+
+    /// Sends close_notify and leaves TCP open. In the clear it is a plaintext alert record.
+    pub(super) async fn close_notify(&mut self) -> io::Result<()> {
+        match self {
+            Self::Clear(socket) => socket.write_all(&alert_record([1, 0])).await,
+            Self::Library(stream) => {
+                // Not `shutdown`, which would send FIN as well.
+                stream.get_mut().1.send_close_notify();
+                stream.flush().await
+            }
+            Self::Stepped(stepped) => stepped.close_notify().await,
+        }
+    }
+}
+
+/// A plaintext alert record (RFC 8446 section 6).
+pub(super) fn alert_record([level, description]: [u8; 2]) -> [u8; 7] {
+    [21, 3, 3, 0, 2, level, description]
+}

@@ -1,0 +1,84 @@
+//! The lab, the peers and the wire witness against each other: every way to end that peers can be told
+//! really ends that way, at both ends and on the wire. No probe takes part.
+//!
+//! Needs root. Without it the trials are shown as ignored, with the reason, and the run fails when
+//! `GAUNTLET_REQUIRE=bpf` says that this machine must be able to run them.
+
+mod cases;
+mod host;
+mod proofs;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use gauntlet_harness::lab::{Lane, SERVER_INTERFACE};
+use gauntlet_harness::peer::{Endpoints, Match, beacon, drive};
+use gauntlet_harness::scenario::model::{Family, Scenario, Tls};
+use gauntlet_harness::witness::{Capture, Captured};
+use libtest_mimic::{Arguments, Failed};
+
+/// The port of cases.
+const PORT: u16 = 443;
+/// Beacons go elsewhere, so that the case's port shows the case alone.
+const BEACON_PORT: u16 = 444;
+
+fn main() -> ExitCode {
+    if host::holds_a_lane() {
+        return ExitCode::SUCCESS;
+    }
+    let mut trials = cases::trials();
+    trials.extend(proofs::trials());
+    trials.extend(host::trials());
+    if !nix::unistd::geteuid().is_root() {
+        let count = trials.len();
+        if std::env::var("GAUNTLET_REQUIRE").is_ok_and(|required| required == "bpf") {
+            eprintln!("GAUNTLET_REQUIRE=bpf, but {count} trials cannot run: not root");
+            return ExitCode::FAILURE;
+        }
+        eprintln!("{count} trials ignored: network namespaces need root");
+        trials = trials
+            .into_iter()
+            .map(|trial| trial.with_ignored_flag(true))
+            .collect();
+    }
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}
+
+/// A lane with a complete capture of its server's side.
+struct Stand {
+    lane: Lane,
+    capture: Capture,
+}
+
+impl Stand {
+    fn new() -> Result<Self, Failed> {
+        let lane = Lane::new(0)?;
+        let capture = Capture::start(lane.server(), SERVER_INTERFACE)?;
+        Ok(Self { lane, capture })
+    }
+
+    fn matched<'a>(&'a self, scenario: &'a Scenario, tls: Tls, family: Family) -> Match<'a> {
+        let deadline = Duration::from_secs(20);
+        Match {
+            scenario,
+            tls,
+            family,
+            lane: &self.lane,
+            port: PORT,
+            seed: 7,
+            deadline,
+        }
+    }
+
+    /// Runs a case, then closes the capture's view with a beacon.
+    fn run(
+        &self,
+        scenario: &Scenario,
+        tls: Tls,
+        family: Family,
+    ) -> Result<(Endpoints, Captured), Failed> {
+        let ends = drive(&self.matched(scenario, tls, family))?;
+        let after = beacon(&self.lane, family, BEACON_PORT, "after.beacon.internal")?;
+        Ok((ends, self.capture.until(after)?))
+    }
+}
