@@ -25,7 +25,7 @@ use gauntlet_wire::packet::{self, Parsed, Skipped};
 use gauntlet_wire::side::Side;
 
 use crate::maps::{FLOWS, NEW_FLOW, NEXT, PACKET, TLS_PORTS, TLS_SERVERS, count};
-use crate::skb::Skb;
+use crate::skb::{Linear, Skb};
 
 /// Fields walked over in one program before it hands over to the next. The verifier walks the loop's
 /// body this many times.
@@ -60,7 +60,11 @@ fn watch(context: &TcContext) {
     };
     // SAFETY: this CPU's own slot; programs do not nest on a CPU.
     let parsed = unsafe { &mut *parsed };
-    match packet::parse(&Skb(context), parsed) {
+    let found = match packet::parse(&Linear(context), parsed) {
+        Err(Skipped::Link | Skipped::Network) => packet::parse(&Skb(context), parsed),
+        found => found,
+    };
+    match found {
         Ok(()) => {}
         Err(Skipped::NotTcp) => return,
         Err(Skipped::Link) => return count(Counter::UnparsedLink),

@@ -1,5 +1,6 @@
-//! A socket buffer as the wire crate wants to read it. Everything goes through
-//! `bpf_skb_load_bytes`, which also reads what is not in the linear part (GSO, GRO, page fragments).
+//! A socket buffer as the wire crate wants to read it: headers straight from its linear part
+//! ([`Linear`]), where they nearly always are, and anything wherever it is (GSO, GRO, page fragments)
+//! through `bpf_skb_load_bytes` ([`Skb`]).
 
 use aya_ebpf::helpers::generated::bpf_skb_load_bytes;
 use aya_ebpf::programs::TcContext;
@@ -18,6 +19,33 @@ impl Skb<'_> {
         // SAFETY: the context is the kernel's own; the caller vouches for the destination, and the
         // verifier checks it again.
         unsafe { bpf_skb_load_bytes(self.0.skb.skb.cast(), from, into.cast(), count) == 0 }
+    }
+}
+
+/// The linear part of a packet, read without a helper's cost: most packets are no handshakes, and
+/// are done with once their headers are read. What is not there is as if the packet ended before.
+pub(crate) struct Linear<'a>(pub(crate) &'a TcContext);
+
+impl Frame for Linear<'_> {
+    #[inline(always)]
+    fn load<const N: usize>(&self, at: u32) -> Option<[u8; N]> {
+        let start = self.0.data() + at as usize;
+        if start + N > self.0.data_end() {
+            return None;
+        }
+        // SAFETY: N bytes from `start` are inside the linear part, as was just checked (and as the
+        // verifier checks again); an array of bytes needs no alignment.
+        Some(unsafe { (start as *const [u8; N]).read() })
+    }
+
+    #[inline(always)]
+    fn length(&self) -> u32 {
+        self.0.len()
+    }
+
+    #[inline(always)]
+    fn ether_type(&self) -> Option<u16> {
+        Skb(self.0).ether_type()
     }
 }
 

@@ -426,6 +426,9 @@ impl Flow {
                 Opening::Tls(header) => {
                     side.flags |= Side::SPOKE_TLS;
                     side.enter(header, tls12);
+                    if header.content_type == record::ALERT {
+                        side.remember(b'l', peer_letters);
+                    }
                     return Some(Input::Tls);
                 }
                 Opening::Connect if role == Role::Client as usize => {
@@ -573,7 +576,10 @@ impl Flow {
             handshake::SERVER_HELLO if role == Role::Server as usize => {
                 side.hello_len = 0;
                 side.expect(Field::HELLO_START, HELLO_START_LEN);
-                // Told once it is whole: only then is it known what it is.
+                // Told once it is whole: only then is it known what it is. An empty one says nothing.
+                if side.message_left == 0 {
+                    side.field = Field::MESSAGE;
+                }
                 side.contain();
                 return None;
             }
