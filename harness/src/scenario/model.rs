@@ -1,5 +1,5 @@
 //! What a scenario file says, as types. One file is one claim; [`super::matrix`] expands it into
-//! cases, [`super::parse`] reads it. Nothing here does I/O or knows how a peer or a probe works.
+//! cases, `super::parse` reads it. Nothing here does I/O or knows how a peer or a probe works.
 //!
 //! Every knob has a default that makes the handshake succeed, so a scenario names only what it
 //! breaks.

@@ -162,23 +162,30 @@ impl Capture {
         }
     }
 
-    /// Waits until the RST of the beacon sent from `client` has been captured: then everything before it
-    /// has been too.
+    /// Waits until the RST of the beacon sent from `client` to `port` has been captured: then everything
+    /// before it has been too. (The address alone would not do: a case's client may have had the same.)
     ///
     /// # Errors
     /// As [`Self::wait_for`].
-    pub fn barrier(&self, client: SocketAddr, within: Duration) -> Result<(), CaptureError> {
+    pub fn barrier(
+        &self,
+        client: SocketAddr,
+        port: u16,
+        within: Duration,
+    ) -> Result<(), CaptureError> {
         self.wait_for(&format!("the beacon of {client}"), within, |packet| {
-            Segment::of(packet).is_some_and(|segment| segment.rst && segment.from == client)
+            Segment::of(packet).is_some_and(|segment| {
+                segment.rst && segment.from == client && segment.to.port() == port
+            })
         })
     }
 
-    /// Takes everything up to the beacon sent from `client`, and whatever came after it.
+    /// Takes everything up to the beacon sent from `client` to `port`, and whatever came after it.
     ///
     /// # Errors
     /// As [`Self::barrier`] and [`Self::take`].
-    pub fn until(&self, client: SocketAddr) -> Result<Captured, CaptureError> {
-        self.barrier(client, BEACON_LIMIT)?;
+    pub fn until(&self, client: SocketAddr, port: u16) -> Result<Captured, CaptureError> {
+        self.barrier(client, port, BEACON_LIMIT)?;
         self.take()
     }
 

@@ -79,6 +79,6 @@ impl Stand {
     ) -> Result<(Endpoints, Captured), Failed> {
         let ends = drive(&self.matched(scenario, tls, family))?;
         let after = beacon(&self.lane, family, BEACON_PORT, "after.beacon.internal")?;
-        Ok((ends, self.capture.until(after)?))
+        Ok((ends, self.capture.until(after, BEACON_PORT)?))
     }
 }

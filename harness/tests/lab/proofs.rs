@@ -97,7 +97,7 @@ fn beacons() -> Result<(), Failed> {
     let stand = Stand::new()?;
     for family in [Family::Ipv4, Family::Ipv6] {
         let client = beacon(&stand.lane, family, BEACON_PORT, "one.beacon.internal")?;
-        let captured = stand.capture.until(client)?;
+        let captured = stand.capture.until(client, BEACON_PORT)?;
         let flows = transcripts(&captured, BEACON_PORT);
         let [flow] = &flows[..] else {
             return Err(format!("{flows:#?}").into());

@@ -1,0 +1,135 @@
+//! The arguments of `gauntlet`, as types.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use gauntlet_harness::probe::Spec;
+
+const EXIT_CODES: &str = "Exit codes: 0 all as expected; 1 the probe gave an unexpected result; \
+    2 no verdict could be reached (environment or harness); 3 the selection matched nothing; \
+    64 bad usage or bad input file.";
+
+/// Makes TLS handshakes fail on purpose, between two network namespaces, and judges a probe by what
+/// both endpoints and the wire show.
+#[derive(Debug, Parser)]
+#[command(name = "gauntlet", version, after_help = EXIT_CODES)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Lists cases.
+    List {
+        #[command(flatten)]
+        selection: Selection,
+        /// How to print them.
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+    /// Runs cases and judges the probe.
+    Run(Run),
+    /// Runs one case and shows everything that was seen.
+    Repro {
+        /// The whole id of the case.
+        case: String,
+        /// The seed of the run to repeat; default: another one each time.
+        #[arg(long)]
+        seed: Option<u64>,
+        /// Leaves the namespaces and the probe alive for a look, until Ctrl-C.
+        #[arg(long)]
+        keep: bool,
+        /// The probe to judge: shipped, null, always:CLASS or exec:COMMAND.
+        #[arg(long, default_value = "shipped")]
+        probe: Spec,
+        #[command(flatten)]
+        places: Places,
+    },
+    /// Says what a class, an alert or a case means, what to check and how to fix it.
+    Explain {
+        /// `unknown_ca`, `SSL_R_TLSV1_ALERT_UNKNOWN_CA`, `48`, `certificate_required`, or a case id.
+        topic: String,
+        /// The scenario folder; default: `scenarios`, here or in a folder above.
+        #[arg(long, value_name = "DIR")]
+        scenarios: Option<PathBuf>,
+    },
+    /// Reads the NDJSON of a run back and prints its human report.
+    Report {
+        /// The file; `-` is standard input.
+        file: PathBuf,
+        /// When to use colours.
+        #[arg(long, value_enum, default_value_t)]
+        color: Color,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    #[command(flatten)]
+    pub(crate) selection: Selection,
+    /// How to print results on standard output.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
+    /// Also writes JUnit XML; the file appears when the run is over, or not at all.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) junit: Option<PathBuf>,
+    /// The probe to judge: shipped, null, always:CLASS or exec:COMMAND.
+    #[arg(long, default_value = "shipped")]
+    pub(crate) probe: Spec,
+    /// Seeds ports and certificates; default: another one each time.
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
+    /// How many lanes run at once; default: one for each core.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) jobs: Option<u16>,
+    /// When to use colours.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) color: Color,
+    /// Where to keep what was recorded of cases that failed; default: target/gauntlet.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) artifacts: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Selection {
+    /// Parts of case ids; several are OR-ed; default: all cases.
+    #[arg(value_name = "FILTER")]
+    pub(crate) filters: Vec<String>,
+    /// Filters are whole ids.
+    #[arg(long)]
+    pub(crate) exact: bool,
+    /// The scenario folder; default: `scenarios`, here or in a folder above.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) scenarios: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Places {
+    /// The scenario folder; default: `scenarios`, here or in a folder above.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) scenarios: Option<PathBuf>,
+    /// Where to keep what was recorded; default: target/gauntlet.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) artifacts: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people.
+    #[default]
+    Human,
+    /// One JSON object a line.
+    Ndjson,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Color {
+    /// On a terminal, unless NO_COLOR is set.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}

@@ -1,0 +1,171 @@
+//! `gauntlet repro`: one case, with everything that was seen of it; `--keep` leaves the place as it is
+//! for a look.
+
+use std::fs;
+use std::io::{self, BufRead, Write};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::Duration;
+
+use gauntlet_harness::probe::Spec;
+use gauntlet_harness::report::{CaseReport, Summary};
+use gauntlet_harness::run::{Settings, Worker};
+use gauntlet_harness::scenario::Case;
+
+use super::run::{prepare, shelf};
+use super::signals::Signals;
+use super::{Failure, cannot_print, load};
+use crate::cli::Places;
+
+/// How often a kept lane looks for a signal or for the next try.
+const LOOK: Duration = Duration::from_millis(100);
+
+pub(super) fn repro(
+    id: &str,
+    seed: u64,
+    keep: bool,
+    probe: &Spec,
+    places: Places,
+) -> Result<u8, Failure> {
+    let suite = load(places.scenarios.as_deref())?;
+    let Some(case) = suite.select(&[id.into()], true).into_iter().next() else {
+        return Err(Failure::nothing(format!(
+            "no case is called {id}; see `gauntlet list`"
+        )));
+    };
+    let shelf = shelf(places.artifacts.as_deref())?;
+    let settings = prepare(suite, probe, seed, shelf, true)?;
+    let signals = Signals::listen().map_err(Failure::infra)?;
+    // This thread starts the probe, and lives as long as it.
+    let mut worker = Worker::new(0, &settings);
+    let mut summary = Summary::default();
+    let report = worker.run(&case, &settings);
+    show(&case, &report).map_err(cannot_print)?;
+    summary.add(&report);
+    if keep {
+        stay(&mut worker, &case, &settings, &signals).map_err(cannot_print)?;
+    }
+    let end = worker.finish();
+    summary.lost_events = end.lost_events();
+    summary.late_events = end.late.len() as u64;
+    match end.errors.first() {
+        Some(error) => Err(Failure::infra(error)),
+        None => Ok(summary.exit_code()),
+    }
+}
+
+fn show(case: &Case, report: &CaseReport) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    let scenario = &case.scenario;
+    writeln!(out, "case:      {}", case.id)?;
+    writeln!(out, "claim:     {}", scenario.claim)?;
+    writeln!(out, "cause:     {}", scenario.cause)?;
+    writeln!(out, "why:       {}", scenario.why)?;
+    match &scenario.expect {
+        None => writeln!(out, "expected:  nothing")?,
+        Some(expect) => writeln!(
+            out,
+            "expected:  {} ({}), ended by the {}",
+            expect.class, expect.confidence, expect.ended_by
+        )?,
+    }
+    writeln!(out, "client:    {}", report.witnesses.client)?;
+    writeln!(out, "server:    {}", report.witnesses.server)?;
+    writeln!(out, "wire:")?;
+    for line in report.witnesses.wire.split("; ") {
+        writeln!(out, "           {line}")?;
+    }
+    writeln!(out, "reported:  {} events", report.reported.len())?;
+    for event in &report.reported {
+        writeln!(out, "{}", serde_json::to_string_pretty(event)?)?;
+    }
+    if let Some(folder) = &report.artifacts {
+        for name in ["client.log", "server.log"] {
+            writeln!(out, "{name}:")?;
+            for line in fs::read_to_string(folder.join(name))?.lines() {
+                writeln!(out, "  {line}")?;
+            }
+        }
+        writeln!(out, "artifacts: {}", folder.display())?;
+    }
+    writeln!(out, "verdict:   {}", report.verdict.name())?;
+    if let Some(reason) = &report.reason {
+        writeln!(out, "reason:    {reason}")?;
+    }
+    writeln!(out, "again:     {}", report.repro)
+}
+
+/// Keeps the lane until a signal; each Enter makes the handshake again.
+fn stay(
+    worker: &mut Worker,
+    case: &Case,
+    settings: &Settings,
+    signals: &Signals,
+) -> io::Result<()> {
+    describe(worker)?;
+    let again = enters();
+    while signals.caught().is_none() {
+        match again.recv_timeout(LOOK) {
+            Ok(()) => {
+                let report = worker.run(case, settings);
+                show(case, &report)?;
+            }
+            // Without a terminal there is no Enter; then only a signal ends it.
+            Err(_) => overhear(worker)?,
+        }
+    }
+    Ok(())
+}
+
+/// Shows what the probe says of traffic that somebody else makes here.
+fn overhear(worker: &mut Worker) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    for event in worker.overhear(LOOK) {
+        writeln!(out, "{}", serde_json::to_string(&event)?)?;
+    }
+    // A probe that is gone says nothing, at once.
+    drop(out);
+    thread::park_timeout(LOOK);
+    Ok(())
+}
+
+fn describe(worker: &Worker) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    let Some((lane, pid)) = worker.stand() else {
+        return writeln!(out, "nothing was kept: the lane could not be built");
+    };
+    let (client, server) = (lane.client().path(), lane.server().path());
+    let (client, server) = (client.display(), server.display());
+    writeln!(out)?;
+    writeln!(
+        out,
+        "kept, until Ctrl-C; Enter makes the handshake again, and what the probe reports is shown:"
+    )?;
+    writeln!(out, "  the client's side:  nsenter --net={client} bash")?;
+    writeln!(out, "  the server's side:  nsenter --net={server} bash")?;
+    writeln!(
+        out,
+        "  what goes by:       nsenter --net={server} tcpdump -nXi server0 tcp"
+    )?;
+    writeln!(
+        out,
+        "  what is attached:   nsenter --net={server} bpftool net"
+    )?;
+    if let Some(pid) = pid {
+        writeln!(out, "  the probe:          process {pid}")?;
+    }
+    out.flush()
+}
+
+/// One message for each line on standard input.
+fn enters() -> Receiver<()> {
+    let (sender, receiver) = channel();
+    thread::spawn(move || {
+        for line in io::stdin().lock().lines() {
+            if line.is_err() || sender.send(()).is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}

@@ -1,0 +1,31 @@
+//! Makes TLS handshakes fail on purpose, and judges a probe by what really happened.
+//!
+//! Data flows one way, and so may modules know each other:
+//!
+//! ```text
+//! scenario -> run( lab -> peer, witness, probe ) -> verdict -> report
+//! ```
+//!
+//! | module | does |
+//! |---|---|
+//! | [`scenario`] | files a person can read -> cases with ids |
+//! | [`lab`] | two network namespaces and a cable between them |
+//! | [`peer`] | the client and the server of a case, and what each experienced |
+//! | [`witness`] | what went over the cable, read by parsers that are not ours |
+//! | [`probe`] | the probe under test, and what it reported |
+//! | [`run`] | the orchestrator: one case after another on each lane |
+//! | [`verdict`] | what was meant against what was seen; no I/O |
+//! | [`report`] | verdicts as lines for people, NDJSON and JUnit; decides nothing |
+//! | [`explain`](mod@explain) | what a class, an alert or a case means, and what to do about it |
+//!
+//! Start at [`verdict::judge`]: it is the point of the rest.
+
+pub mod explain;
+pub mod lab;
+pub mod peer;
+pub mod probe;
+pub mod report;
+pub mod run;
+pub mod scenario;
+pub mod verdict;
+pub mod witness;

@@ -1,0 +1,378 @@
+//! One lane at work: its namespaces, capture and probe, and one case after another on them.
+//!
+//! Nothing is waited for by the clock. Before the first case a beacon is repeated until the probe
+//! reports it; after each case one beacon closes both the capture's view and the probe's, so that
+//! what was not reported by then was not reported at all.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use super::artifacts::{self, ArtifactError};
+use super::kernel_log::KernelLog;
+use super::{LaneEnd, Settings, repro};
+use crate::lab::{Lane, Role, SERVER_INTERFACE};
+use crate::peer::{self, Endpoints, Match};
+use crate::probe::{Beacon, Event, Probe, STALL_AFTER};
+use crate::report::{CaseReport, Expected, Witnesses};
+use crate::scenario::Case;
+use crate::scenario::model::Family;
+use crate::verdict::{self, Judgement, Observation, Verdict};
+use crate::witness::{Capture, Captured, Transcript};
+
+/// How long a probe may take to load, attach and report its first beacon.
+const READY: Duration = Duration::from_secs(30);
+/// How long each try at that waits before the beacon is repeated.
+const RETRY: Duration = Duration::from_millis(250);
+/// How long a ready probe may take to report a beacon.
+const SEEN: Duration = Duration::from_secs(5);
+/// How long both endpoints of a case may take; the longest scripts take about two seconds.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// The port of beacons, below those of cases.
+const BEACON_PORT: u16 = 9_999;
+/// Ports of cases: above the beacons', below those that clients get.
+const FIRST_PORT: u16 = 10_000;
+const PORTS: u64 = 20_000;
+
+/// A lane that runs cases.
+#[derive(Debug)]
+pub struct Worker {
+    rig: Result<Rig, String>,
+    /// The next case's port, counted from [`FIRST_PORT`].
+    next_port: u64,
+    beacons: u64,
+    /// How many cases were run.
+    ran: u64,
+    errors: Vec<String>,
+}
+
+/// What must stand for a case to run.
+#[derive(Debug)]
+struct Rig {
+    // Dropped in this order: whoever looks at the lane goes before it.
+    probe: Probe,
+    capture: Capture,
+    lane: Lane,
+    /// The first failure of the probe: nothing later can be said about it.
+    deaf: Option<String>,
+}
+
+/// All that a case left behind.
+struct Run {
+    port: u16,
+    endpoints: Endpoints,
+    wire: Result<Transcript, String>,
+    packets: Captured,
+    reported: Result<Vec<Event>, String>,
+}
+
+impl Worker {
+    /// Builds the lane and starts its probe. What fails here is the reason of every case's `infra`.
+    #[must_use]
+    pub fn new(index: usize, settings: &Settings) -> Self {
+        let mut worker = Self {
+            rig: Rig::new(index, settings),
+            // Each seed has other ports, and no port repeats within a lane.
+            next_port: settings.seed % PORTS,
+            beacons: 0,
+            ran: 0,
+            errors: Vec::new(),
+        };
+        if let Ok(rig) = &mut worker.rig
+            && let Err(why) = rig.ready(&mut worker.beacons)
+        {
+            rig.deaf = Some(why);
+        }
+        worker
+    }
+
+    /// Runs a case to its verdict.
+    #[must_use]
+    pub fn run(&mut self, case: &Case, settings: &Settings) -> CaseReport {
+        let log = KernelLog::now();
+        let began = Instant::now();
+        let port = FIRST_PORT + (self.next_port % PORTS) as u16;
+        self.next_port += 1;
+        self.ran += 1;
+        let run = match &mut self.rig {
+            Ok(rig) => rig.run(case, port, settings.seed, &mut self.beacons),
+            Err(why) => Err(why.clone()),
+        };
+        let duration = began.elapsed();
+        let judgement = match &run {
+            Ok(run) => run.judge(case),
+            Err(why) => Judgement {
+                verdict: Verdict::Infra,
+                reason: Some(why.clone()),
+            },
+        };
+        let judgement = judgement.knowing(settings.deviations.reason(&case.id));
+        let mut report = CaseReport {
+            id: case.id.clone(),
+            expected: case.scenario.expect.as_ref().map(|expect| Expected {
+                class: expect.class.clone(),
+                confidence: expect.confidence.clone(),
+            }),
+            reported: Vec::new(),
+            verdict: judgement.verdict,
+            reason: judgement.reason,
+            witnesses: Witnesses::default(),
+            duration_ms: duration.as_millis().try_into().unwrap_or(u64::MAX),
+            artifacts: None,
+            repro: repro(&case.id, settings.seed),
+        };
+        let Ok(run) = run else { return report };
+        report.witnesses = run.witnesses();
+        if settings.keep_all || !report.verdict.is_green() {
+            match run.keep(&report, settings, log) {
+                Ok(folder) => report.artifacts = Some(folder),
+                Err(error) => self.errors.push(error.to_string()),
+            }
+        }
+        report.reported = run.reported.unwrap_or_default();
+        report
+    }
+
+    /// Ends the probe, then the lane.
+    ///
+    /// Before that the probe may say what it has to say by time alone: a stall found in a case that
+    /// had none would come only now.
+    #[must_use]
+    pub fn finish(self) -> LaneEnd {
+        let mut end = LaneEnd {
+            errors: self.errors,
+            ..LaneEnd::default()
+        };
+        // A rig that never stood, or whose probe failed, was the reason of every case already.
+        let Ok(mut rig) = self.rig else { return end };
+        if rig.deaf.is_some() {
+            return end;
+        }
+        if self.ran > 1 && rig.probe.sees_beacons() {
+            let late = rig.probe.linger(STALL_AFTER + STALL_AFTER / 2);
+            end.late = late
+                .iter()
+                .filter(|event| event.port("server") != Some(BEACON_PORT))
+                .map(|event| {
+                    format!(
+                        "the probe reported {} for port {} after the last case had ended",
+                        event.class().unwrap_or("no class"),
+                        event.port("server").unwrap_or_default()
+                    )
+                })
+                .collect();
+        }
+        match rig.probe.stop() {
+            Ok(counters) => end.lost = counters.lost,
+            Err(error) => end.errors.push(error.to_string()),
+        }
+        end
+    }
+
+    /// What the probe reports while nothing is being done here.
+    #[must_use]
+    pub fn overhear(&mut self, patience: Duration) -> Vec<Event> {
+        self.rig
+            .as_mut()
+            .map_or_else(|_| Vec::new(), |rig| rig.probe.linger(patience))
+    }
+
+    /// The lane and the probe's process id, where they stand: for someone who wants to look.
+    #[must_use]
+    pub fn stand(&self) -> Option<(&Lane, Option<u32>)> {
+        self.rig
+            .as_ref()
+            .ok()
+            .map(|rig| (&rig.lane, rig.probe.pid()))
+    }
+}
+
+impl Rig {
+    fn new(index: usize, settings: &Settings) -> Result<Self, String> {
+        let lane = Lane::new(index).map_err(|error| error.to_string())?;
+        let capture =
+            Capture::start(lane.server(), SERVER_INTERFACE).map_err(|error| error.to_string())?;
+        let probe = Probe::start(&settings.program, lane.server(), SERVER_INTERFACE)
+            .map_err(|error| error.to_string())?;
+        Ok(Self {
+            lane,
+            capture,
+            probe,
+            deaf: None,
+        })
+    }
+
+    /// Repeats a beacon until the probe reports one.
+    fn ready(&mut self, beacons: &mut u64) -> Result<(), String> {
+        if !self.probe.sees_beacons() {
+            return Ok(());
+        }
+        let began = Instant::now();
+        let mut sent = Vec::new();
+        loop {
+            sent.push(self.beacon(Family::Ipv4, beacons)?);
+            match self.probe.until(&sent, RETRY) {
+                Ok(_) => return Ok(()),
+                Err(error) if error.is_silence() && began.elapsed() < READY => {}
+                Err(error) if error.is_silence() => {
+                    return Err(format!("{error}, not once in {}s", READY.as_secs()));
+                }
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+    }
+
+    fn beacon(&self, family: Family, beacons: &mut u64) -> Result<Beacon, String> {
+        *beacons += 1;
+        let name = format!("beacon-{beacons}.gauntlet");
+        match peer::beacon(&self.lane, family, BEACON_PORT, &name) {
+            Ok(client) => Ok(Beacon {
+                client,
+                port: BEACON_PORT,
+            }),
+            Err(error) => Err(format!("the beacon could not be made: {error}")),
+        }
+    }
+
+    fn run(&mut self, case: &Case, port: u16, seed: u64, beacons: &mut u64) -> Result<Run, String> {
+        if let Some(why) = &self.deaf {
+            return Err(why.clone());
+        }
+        let endpoints = peer::drive(&Match {
+            scenario: &case.scenario,
+            tls: case.tls,
+            family: case.family,
+            lane: &self.lane,
+            port,
+            seed,
+            deadline: DEADLINE,
+        })
+        .map_err(|error| error.to_string())?;
+        let after = self.beacon(case.family, beacons)?;
+        let packets = self
+            .capture
+            .until(after.client, after.port)
+            .map_err(|error| error.to_string())?;
+        let wire = Transcript::read(&packets, &endpoints.flows, port);
+        let reported = match self.probe.until(&[after], SEEN) {
+            Ok(events) => Ok(self.belonging(events, &endpoints, port)),
+            Err(error) => {
+                self.deaf = Some(error.to_string());
+                Err(error.to_string())
+            }
+        };
+        Ok(Run {
+            port,
+            endpoints,
+            wire,
+            packets,
+            reported,
+        })
+    }
+
+    /// Everything reported but beacons; or what a probe that does not look makes up.
+    fn belonging(&self, events: Vec<Event>, endpoints: &Endpoints, port: u16) -> Vec<Event> {
+        let address = |client: &SocketAddr| {
+            let server = self.lane.address(Role::Server, family(client));
+            (*client, SocketAddr::new(server, port))
+        };
+        let connections: Vec<_> = endpoints.flows.iter().map(address).collect();
+        events
+            .into_iter()
+            // A beacon that was repeated before the probe was ready may be reported late.
+            .filter(|event| event.port("server") != Some(BEACON_PORT))
+            .chain(self.probe.invent(&connections))
+            .collect()
+    }
+}
+
+fn family(address: &SocketAddr) -> Family {
+    if address.is_ipv4() {
+        Family::Ipv4
+    } else {
+        Family::Ipv6
+    }
+}
+
+impl Run {
+    fn judge(&self, case: &Case) -> Judgement {
+        let text = String::as_str;
+        verdict::judge(
+            case,
+            &Observation {
+                hung: self.endpoints.hung,
+                client: &self.endpoints.client.text,
+                server: &self.endpoints.server.text,
+                wire: self.wire.as_ref().map_err(text),
+                reported: self.reported.as_deref().map_err(text),
+                port: self.port,
+            },
+        )
+    }
+
+    fn witnesses(&self) -> Witnesses {
+        Witnesses {
+            client: self.endpoints.client.text.clone(),
+            server: self.endpoints.server.text.clone(),
+            wire: match &self.wire {
+                Ok(wire) => wire.lines.join("; "),
+                Err(why) => why.clone(),
+            },
+        }
+    }
+
+    /// Writes the case's folder.
+    fn keep(
+        &self,
+        report: &CaseReport,
+        settings: &Settings,
+        log: KernelLog,
+    ) -> Result<std::path::PathBuf, ArtifactError> {
+        let folder = settings.shelf.folder(&report.id)?;
+        let ends = [
+            ("client", &self.endpoints.client),
+            ("server", &self.endpoints.server),
+        ];
+        let keys: Vec<&str> = ends
+            .iter()
+            .flat_map(|(_, end)| end.key_log.iter().map(String::as_str))
+            .collect();
+        for (name, end) in ends {
+            let lines = end.log.join("\n");
+            let text = format!("{lines}\noutcome: {}\n", end.text);
+            artifacts::put(&folder, &format!("{name}.log"), &text)?;
+        }
+        artifacts::put(&folder, "keys.log", &(keys.join("\n") + "\n"))?;
+        artifacts::put(
+            &folder,
+            "wire.txt",
+            &(report.witnesses.wire.replace("; ", "\n") + "\n"),
+        )?;
+        artifacts::put(&folder, "events.ndjson", &self.events())?;
+        artifacts::put(&folder, "kernel.log", &log.since())?;
+        let reason = report.reason.as_deref().unwrap_or("as expected");
+        let again = format!(
+            "#!/bin/sh\n# {}: {}: {reason}\nexec {}\n",
+            report.id,
+            report.verdict.name(),
+            report.repro
+        );
+        artifacts::put(&folder, "reproduce.sh", &again)?;
+        let path = folder.join("capture.pcap");
+        self.packets
+            .of_port(self.port)
+            .save(&path)
+            .map_err(|source| artifacts::failed(path, source))?;
+        Ok(folder)
+    }
+
+    fn events(&self) -> String {
+        match &self.reported {
+            Ok(events) => events
+                .iter()
+                .map(|event| serde_json::to_string(event).unwrap_or_default() + "\n")
+                .collect(),
+            Err(why) => format!("{why}\n"),
+        }
+    }
+}

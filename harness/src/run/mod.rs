@@ -1,0 +1,166 @@
+//! The orchestrator: deals cases to lanes, and turns each into a report.
+//!
+//! scenario → case → observation → verdict → report: everything that is done rather than decided
+//! happens here. A [`Fleet`] is as many lanes as there are cores, each a thread with its own pair
+//! of namespaces, capture and probe, so that cases never share a wire.
+
+mod artifacts;
+mod kernel_log;
+mod lane;
+mod privileges;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use crate::probe::Program;
+use crate::report::CaseReport;
+use crate::scenario::{Case, Deviations};
+
+pub use artifacts::{ArtifactError, Shelf};
+pub use lane::Worker;
+pub use privileges::{Missing, check as check_privileges};
+
+/// What holds for every case of a run.
+#[derive(Debug)]
+pub struct Settings {
+    /// The probe under test.
+    pub program: Program,
+    /// Seeds ports and certificates.
+    pub seed: u64,
+    /// What is known to deviate.
+    pub deviations: Deviations,
+    /// Where artifacts go.
+    pub shelf: Shelf,
+    /// Keep artifacts of cases that pass, too.
+    pub keep_all: bool,
+}
+
+/// Set when the run must end before its cases do.
+#[derive(Debug, Clone, Default)]
+pub struct Cancel(Arc<AtomicBool>);
+
+impl Cancel {
+    /// From now on, no case begins.
+    pub fn cancel(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it was.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+struct Job {
+    case: Case,
+    reply: Sender<CaseReport>,
+}
+
+/// Lanes at work.
+#[derive(Debug)]
+pub struct Fleet {
+    jobs: Sender<Job>,
+    lanes: Vec<JoinHandle<LaneEnd>>,
+}
+
+/// How one lane ended, or all of them.
+#[derive(Debug, Default)]
+pub struct LaneEnd {
+    /// What the probe says it lost, by cause.
+    pub lost: BTreeMap<String, u64>,
+    /// What the probe reported when there was nothing left to report: it is wrong.
+    pub late: Vec<String>,
+    /// What went wrong beside the cases: a probe that did not end in order, artifacts not kept.
+    pub errors: Vec<String>,
+}
+
+impl Fleet {
+    /// Starts `lanes` lanes; each sets itself up when the first case reaches it.
+    #[must_use]
+    pub fn start(settings: Arc<Settings>, lanes: usize, cancel: &Cancel) -> Self {
+        let (jobs, queue) = channel();
+        let queue = Arc::new(Mutex::new(queue));
+        let lanes = (0..lanes.max(1))
+            .map(|index| {
+                let (settings, queue, cancel) =
+                    (Arc::clone(&settings), Arc::clone(&queue), cancel.clone());
+                thread::spawn(move || work(index, &settings, &queue, &cancel))
+            })
+            .collect();
+        Self { jobs, lanes }
+    }
+
+    /// Queues a case; its report is sent to `reply`, or never if the run is cancelled.
+    pub fn submit(&self, case: Case, reply: Sender<CaseReport>) {
+        // Lanes hang up only when the run is cancelled, and then nobody waits for this.
+        let _ = self.jobs.send(Job { case, reply });
+    }
+
+    /// Ends every lane, and the probe in it.
+    ///
+    /// # Panics
+    /// When a lane did.
+    #[must_use]
+    pub fn finish(self) -> LaneEnd {
+        drop(self.jobs);
+        let mut end = LaneEnd::default();
+        for lane in self.lanes {
+            let one = lane
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            for (cause, count) in one.lost {
+                *end.lost.entry(cause).or_default() += count;
+            }
+            end.late.extend(one.late);
+            end.errors.extend(one.errors);
+        }
+        end
+    }
+}
+
+impl LaneEnd {
+    /// Everything lost.
+    #[must_use]
+    pub fn lost_events(&self) -> u64 {
+        self.lost.values().sum()
+    }
+}
+
+/// The life of a lane: the thread that starts the probe is the one it dies with.
+fn work(
+    index: usize,
+    settings: &Settings,
+    queue: &Mutex<Receiver<Job>>,
+    cancel: &Cancel,
+) -> LaneEnd {
+    let mut worker: Option<Worker> = None;
+    loop {
+        let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(Job { case, reply }) = job else { break };
+        if cancel.is_cancelled() {
+            break;
+        }
+        let worker = worker.get_or_insert_with(|| Worker::new(index, settings));
+        let report = worker.run(&case, settings);
+        // Nobody waits for it when the run was cancelled meanwhile.
+        let _ = reply.send(report);
+    }
+    worker.map_or_else(LaneEnd::default, Worker::finish)
+}
+
+/// The command that runs one case again.
+#[must_use]
+pub fn repro(id: &str, seed: u64) -> String {
+    format!("gauntlet repro {id} --seed {seed}")
+}
+
+/// The folder for artifacts where none is asked for.
+#[must_use]
+pub fn default_artifacts() -> PathBuf {
+    PathBuf::from("target/gauntlet")
+}

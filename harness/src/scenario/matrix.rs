@@ -1,0 +1,121 @@
+//! From a scenario to its cases: one for each TLS version, address family and near miss, with the
+//! id that names it everywhere.
+//!
+//! Refuses to judge a scenario: what is wrong in one was said when it was read.
+
+use std::sync::Arc;
+
+use super::model::{Family, Scenario, Stack, Tls};
+use super::parse::Variant;
+
+/// The ending of a near miss' id.
+pub const NEAR_MISS: &str = "near_miss";
+
+/// One handshake to make, and what must be seen of it.
+#[derive(Debug, Clone)]
+pub struct Case {
+    /// `CLASS::TLS::SIDE::STACKS::FAMILY[::VARIANT]`, unique in a suite, the same whatever the file is called.
+    pub id: String,
+    /// What to do and to expect, with every overlay applied.
+    pub scenario: Arc<Scenario>,
+    /// The TLS version of the case.
+    pub tls: Tls,
+    /// The address family of the case.
+    pub family: Family,
+    /// Whether it is a sibling that must succeed in silence.
+    pub near_miss: bool,
+    /// The scenario's file, relative to the folder.
+    pub file: String,
+    /// The other file that holds its near miss, and the line that says so.
+    pub(super) sibling: Option<(usize, String)>,
+}
+
+/// Every case of one file.
+pub(super) fn expand(file: &str, variants: Vec<Variant>) -> Vec<Case> {
+    let mut cases = Vec::new();
+    for Variant {
+        scenario,
+        tls,
+        near_miss,
+        sibling,
+    } in variants
+    {
+        let scenario = Arc::new(scenario);
+        for &family in &scenario.family {
+            cases.push(Case {
+                id: id(&scenario, tls, family, near_miss),
+                scenario: Arc::clone(&scenario),
+                tls,
+                family,
+                near_miss,
+                file: file.into(),
+                sibling: sibling.clone(),
+            });
+        }
+    }
+    cases
+}
+
+/// The id of a case, from what the case is and nothing else.
+fn id(scenario: &Scenario, tls: Tls, family: Family, near_miss: bool) -> String {
+    let stacks = match (scenario.client.stack, scenario.server.stack) {
+        (Stack::Rustls, Stack::Rustls) => "rustls".into(),
+        (client, server) => format!("{}-{}", client.as_str(), server.as_str()),
+    };
+    let mut segments: Vec<&str> = vec![
+        &scenario.class,
+        tls.segment(),
+        &scenario.side,
+        &stacks,
+        family.as_str(),
+    ];
+    segments.extend(scenario.variant.as_deref());
+    if near_miss {
+        segments.push(NEAR_MISS);
+    }
+    segments.join("::")
+}
+
+impl Tls {
+    /// As in a case id.
+    #[must_use]
+    pub fn segment(self) -> &'static str {
+        match self {
+            Self::V1_2 => "tls1_2",
+            Self::V1_3 => "tls1_3",
+            Self::Any => "tls_any",
+        }
+    }
+
+    /// As in a scenario file and in `tls.protocol.version`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::V1_2 => "1.2",
+            Self::V1_3 => "1.3",
+            Self::Any => "any",
+        }
+    }
+}
+
+impl Family {
+    /// As in a case id and in `network.type`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ipv4 => "ipv4",
+            Self::Ipv6 => "ipv6",
+        }
+    }
+}
+
+impl Stack {
+    /// As in a case id.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Rustls => "rustls",
+            Self::Raw => "raw",
+        }
+    }
+}

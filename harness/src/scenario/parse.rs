@@ -1,0 +1,411 @@
+//! One scenario file, read: base and overlays merged, once for each TLS version and its near miss.
+//!
+//! A file is TOML as [`super::model`] has it, plus two overlays that are merged, deep, into the same
+//! table: `[at."1.3"]` for what differs at a TLS version, and `[near_miss]`, the sibling that must
+//! succeed in silence. Refuses to touch the file system, and to go on with a file that is wrong.
+
+use std::collections::BTreeMap;
+
+use toml::de::{DeTable, DeValue};
+use toml::{Spanned, Table, Value};
+
+use super::Fault;
+use super::check;
+use super::model::{Scenario, Tls};
+
+/// A scenario for one TLS version, overlays applied.
+#[derive(Debug)]
+pub(super) struct Variant {
+    /// What the file says for this version.
+    pub(super) scenario: Scenario,
+    /// The version.
+    pub(super) tls: Tls,
+    /// Whether it is the sibling.
+    pub(super) near_miss: bool,
+    /// The line and value of `near_miss = "FILE"`, where the sibling is another file's scenario.
+    pub(super) sibling: Option<(usize, String)>,
+}
+
+/// A path into a table: `["client", "certificate", "issuer"]`.
+type Path = Vec<String>;
+
+/// What is wrong with a field, before it has a line.
+#[derive(Debug)]
+pub(super) struct Wrong {
+    pub(super) path: Path,
+    pub(super) message: String,
+}
+
+impl Wrong {
+    pub(super) fn new(path: &str, message: impl Into<String>) -> Self {
+        let path = path
+            .split('.')
+            .filter(|key| !key.is_empty())
+            .map(String::from)
+            .collect();
+        Self {
+            path,
+            message: message.into(),
+        }
+    }
+}
+
+/// Reads one file.
+pub(super) fn read(file: &str, text: &str) -> Result<Vec<Variant>, Vec<Fault>> {
+    let table: Table = text
+        .parse()
+        .map_err(|error| vec![syntax(file, text, &error)])?;
+    let source = Source {
+        file,
+        lines: Lines::of(text),
+    };
+    let mut base = table;
+    let at = take_table(&mut base, "at").map_err(|wrong| source.faults([wrong], &[&[]]))?;
+
+    // The base alone says which versions there are; its other faults are found per version.
+    let versions = versions(&base, &at).map_err(|wrong| source.faults([wrong], &[&[]]))?;
+    let mut variants = Vec::new();
+    let mut faults = Vec::new();
+    for tls in versions {
+        let overlay = at
+            .get(tls.as_str())
+            .and_then(Value::as_table)
+            .cloned()
+            .unwrap_or_default();
+        match at_version(&source, &base, overlay, tls) {
+            Ok(mut both) => variants.append(&mut both),
+            Err(mut wrong) => faults.append(&mut wrong),
+        }
+    }
+    if faults.is_empty() {
+        return Ok(variants);
+    }
+    faults.sort();
+    faults.dedup();
+    Err(faults)
+}
+
+fn versions(base: &Table, at: &Table) -> Result<Vec<Tls>, Wrong> {
+    let listed = base.get("tls").ok_or_else(|| {
+        Wrong::new(
+            "tls",
+            "missing; allowed: a list of \"1.2\", \"1.3\", \"any\"",
+        )
+    })?;
+    let versions: Vec<Tls> = listed
+        .clone()
+        .try_into()
+        .map_err(|error: toml::de::Error| {
+            Wrong::new(
+                "tls",
+                format!("{}; allowed: a list of these", error.message()),
+            )
+        })?;
+    if versions.is_empty() {
+        return Err(Wrong::new(
+            "tls",
+            "empty; allowed: at least one of \"1.2\", \"1.3\", \"any\"",
+        ));
+    }
+    for (key, overlay) in at {
+        let listed = || versions.iter().map(|tls| format!("{:?}", tls.as_str()));
+        if !versions.iter().any(|tls| tls.as_str() == key) {
+            return Err(Wrong {
+                path: vec!["at".into(), key.clone()],
+                message: format!(
+                    "{key:?} is not in `tls`; allowed: {}",
+                    listed().collect::<Vec<_>>().join(", ")
+                ),
+            });
+        }
+        if !overlay.is_table() {
+            return Err(Wrong {
+                path: vec!["at".into(), key.clone()],
+                message: "not a table".into(),
+            });
+        }
+    }
+    Ok(versions)
+}
+
+/// The scenario and its near miss, for one version.
+fn at_version(
+    source: &Source<'_>,
+    base: &Table,
+    overlay: Table,
+    tls: Tls,
+) -> Result<Vec<Variant>, Vec<Fault>> {
+    let here = ["at", tls.as_str()];
+    let layers: [&[&str]; 2] = [&[], &here];
+    let mut whole = base.clone();
+    merge(&mut whole, overlay);
+    let near_miss = whole.remove("near_miss");
+
+    let scenario = deserialize(whole.clone()).map_err(|wrong| source.faults([wrong], &layers))?;
+    let mut wrong = check::scenario(&scenario, tls);
+    let sibling = match &near_miss {
+        Some(Value::String(file)) => {
+            Some((source.line(&["near_miss".into()], &layers), file.clone()))
+        }
+        _ => None,
+    };
+    if near_miss.is_none() && scenario.expect.is_some() {
+        wrong.push(Wrong::new(
+            "near_miss",
+            "missing: a failure needs a sibling that must be silence; allowed: a table with one knob, or the file of another scenario",
+        ));
+    }
+    if !wrong.is_empty() {
+        return Err(source.faults(wrong, &layers));
+    }
+
+    let mut variants = vec![Variant {
+        scenario,
+        tls,
+        near_miss: false,
+        sibling,
+    }];
+    match near_miss {
+        None | Some(Value::String(_)) => {}
+        Some(Value::Table(near)) => {
+            let deep = ["at", tls.as_str(), "near_miss"];
+            let layers: [&[&str]; 4] = [&[], &here, &["near_miss"], &deep];
+            let scenario = near_miss_of(whole, near, &variants[0].scenario)
+                .map_err(|wrong| source.faults([wrong], &layers))?;
+            let wrong = check::scenario(&scenario, tls);
+            if !wrong.is_empty() {
+                return Err(source.faults(wrong, &layers));
+            }
+            variants.push(Variant {
+                scenario,
+                tls,
+                near_miss: true,
+                sibling: None,
+            });
+        }
+        Some(_) => {
+            let wrong = Wrong::new(
+                "near_miss",
+                "neither a table nor the file of another scenario",
+            );
+            return Err(source.faults([wrong], &layers));
+        }
+    }
+    Ok(variants)
+}
+
+/// The sibling: the same scenario with one knob turned, where everybody is content.
+fn near_miss_of(mut whole: Table, mut near: Table, failing: &Scenario) -> Result<Scenario, Wrong> {
+    let witness = near.remove("witness");
+    if let Some(key) = near.keys().find(|key| *key != "client" && *key != "server") {
+        return Err(Wrong::new(
+            key,
+            "not in a near miss; allowed: client, server, witness",
+        ));
+    }
+    let knobs: Vec<String> = near
+        .iter()
+        .flat_map(|(key, value)| leaves(key, value))
+        .collect();
+    if knobs.len() != 1 {
+        let listed = if knobs.is_empty() {
+            "none".into()
+        } else {
+            knobs.join(", ")
+        };
+        return Err(Wrong::new(
+            "near_miss",
+            format!(
+                "turns {} knobs ({listed}); allowed: exactly one under client or server",
+                knobs.len()
+            ),
+        ));
+    }
+    let (mut turned, before) = (whole.clone(), whole.clone());
+    merge(&mut turned, near.clone());
+    if turned == before {
+        return Err(Wrong::new(
+            "near_miss",
+            format!("{} has this value already", knobs[0]),
+        ));
+    }
+    merge(&mut whole, near);
+    whole.remove("expect");
+    let mut content = Table::new();
+    content.insert("client".into(), "ok".into());
+    content.insert("server".into(), "ok".into());
+    content.insert(
+        "wire".into(),
+        Value::Array(vec!["server: ServerHello".into()]),
+    );
+    if let Some(Value::Table(witness)) = witness {
+        merge(&mut content, witness);
+    }
+    whole.insert("witness".into(), Value::Table(content));
+    let scenario = deserialize(whole)?;
+    if scenario.client == failing.client && scenario.server == failing.server {
+        return Err(Wrong::new(
+            "near_miss",
+            format!("{} is the default already", knobs[0]),
+        ));
+    }
+    Ok(scenario)
+}
+
+fn deserialize(table: Table) -> Result<Scenario, Wrong> {
+    serde_path_to_error::deserialize(Value::Table(table)).map_err(|error| {
+        let path: Path = error
+            .path()
+            .iter()
+            .filter_map(|segment| match segment {
+                serde_path_to_error::Segment::Map { key } => Some(key.clone()),
+                serde_path_to_error::Segment::Seq { index } => Some(index.to_string()),
+                _ => None,
+            })
+            .collect();
+        let message = error.inner().message().to_string();
+        // A field that is unknown or missing is named by the message, not by the path.
+        let mut path = path;
+        let named = ["unknown field `", "missing field `"]
+            .iter()
+            .find_map(|start| {
+                let (name, _) = message.strip_prefix(start)?.split_once('`')?;
+                Some(name.to_string())
+            });
+        if let Some(name) = named
+            && path.last() != Some(&name)
+        {
+            path.push(name);
+        }
+        Wrong { path, message }
+    })
+}
+
+/// Sets what `overlay` says in `base`: tables go deep, everything else replaces.
+fn merge(base: &mut Table, overlay: Table) {
+    for (key, value) in overlay {
+        match (base.get_mut(&key), value) {
+            (Some(Value::Table(into)), Value::Table(from)) => merge(into, from),
+            (_, value) => {
+                base.insert(key, value);
+            }
+        }
+    }
+}
+
+/// The dotted names of the values in a table that are no tables: the knobs.
+fn leaves(name: &str, value: &Value) -> Vec<String> {
+    match value {
+        Value::Table(table) => table
+            .iter()
+            .flat_map(|(key, value)| leaves(&format!("{name}.{key}"), value))
+            .collect(),
+        _ => vec![name.into()],
+    }
+}
+
+fn take_table(table: &mut Table, key: &str) -> Result<Table, Wrong> {
+    match table.remove(key) {
+        None => Ok(Table::new()),
+        Some(Value::Table(inner)) => Ok(inner),
+        Some(_) => Err(Wrong::new(
+            key,
+            "not a table; allowed: [at.\"1.2\"], [at.\"1.3\"]",
+        )),
+    }
+}
+
+pub(super) fn syntax(file: &str, text: &str, error: &toml::de::Error) -> Fault {
+    let start = error.span().map_or(0, |span| span.start);
+    Fault {
+        file: file.into(),
+        line: line_at(text, start),
+        field: String::new(),
+        message: format!("not TOML: {}", error.message()),
+    }
+}
+
+fn line_at(text: &str, offset: usize) -> usize {
+    1 + text.as_bytes()[..offset.min(text.len())]
+        .iter()
+        .filter(|byte| **byte == b'\n')
+        .count()
+}
+
+/// A file, for saying where in it something stands.
+struct Source<'a> {
+    file: &'a str,
+    lines: Lines,
+}
+
+impl Source<'_> {
+    fn faults(&self, wrong: impl IntoIterator<Item = Wrong>, layers: &[&[&str]]) -> Vec<Fault> {
+        wrong
+            .into_iter()
+            .map(|Wrong { path, message }| Fault {
+                file: self.file.into(),
+                line: self.line(&path, layers),
+                field: path.join("."),
+                message,
+            })
+            .collect()
+    }
+
+    /// The line of a field: where the topmost overlay sets it, else the nearest table around it.
+    fn line(&self, path: &[String], layers: &[&[&str]]) -> usize {
+        for depth in (0..=path.len()).rev() {
+            for layer in layers.iter().rev() {
+                let mut full: Path = layer.iter().map(ToString::to_string).collect();
+                full.extend_from_slice(&path[..depth]);
+                if let Some(line) = self.lines.0.get(&full)
+                    && (depth > 0 || path.is_empty())
+                {
+                    return *line;
+                }
+            }
+        }
+        1
+    }
+}
+
+/// The line of every key and element of a file.
+struct Lines(BTreeMap<Path, usize>);
+
+impl Lines {
+    fn of(text: &str) -> Self {
+        let mut lines = BTreeMap::new();
+        if let Ok(table) = DeTable::parse(text) {
+            Self::walk(text, table.get_ref(), &mut Vec::new(), &mut lines);
+        }
+        Self(lines)
+    }
+
+    fn walk(text: &str, table: &DeTable<'_>, at: &mut Path, lines: &mut BTreeMap<Path, usize>) {
+        for (key, value) in table {
+            at.push(key.get_ref().to_string());
+            lines.insert(at.clone(), line_at(text, key.span().start));
+            Self::descend(text, value, at, lines);
+            at.pop();
+        }
+    }
+
+    fn descend(
+        text: &str,
+        value: &Spanned<DeValue<'_>>,
+        at: &mut Path,
+        lines: &mut BTreeMap<Path, usize>,
+    ) {
+        match value.get_ref() {
+            DeValue::Table(table) => Self::walk(text, table, at, lines),
+            DeValue::Array(array) => {
+                for (index, element) in array.iter().enumerate() {
+                    at.push(index.to_string());
+                    lines.insert(at.clone(), line_at(text, element.span().start));
+                    Self::descend(text, element, at, lines);
+                    at.pop();
+                }
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,404 @@
+//! Each way in which a case can end otherwise than meant, and the line it gives.
+
+use std::net::SocketAddr;
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::scenario;
+use crate::witness::{Chosen, Hello};
+
+const PORT: u16 = 10_001;
+
+/// A scenario with one case, and its near miss.
+const REJECTED: &str = r#"
+claim = "c"
+cause = "c"
+why = "w"
+class = "unknown_ca"
+side = "client_rejects"
+tls = ["1.2"]
+family = ["ipv4"]
+server.certificate.issuer = "other"
+witness = { client = "InvalidCertificate(UnknownIssuer)", server = "AlertReceived(UnknownCA)", wire = ["client: ClientHello", "client: alert fatal unknown_ca"] }
+near_miss.server.certificate.issuer = "trusted"
+
+[expect]
+class = "SSL_R_TLSV1_ALERT_UNKNOWN_CA"
+confidence = "certain"
+ended_by = "client"
+alert = 48
+stage = "server_certificate"
+"#;
+
+fn address(text: &str) -> SocketAddr {
+    text.parse().unwrap()
+}
+
+fn wire() -> Transcript {
+    Transcript {
+        client: address("192.0.2.1:40000"),
+        server: address("192.0.2.2:10001"),
+        lines: [
+            "client: ClientHello",
+            "server: ServerHello",
+            "client: alert fatal unknown_ca",
+        ]
+        .map(String::from)
+        .to_vec(),
+        client_hello: Some(Hello {
+            server_name: Some("api.internal".into()),
+            alpn: vec!["h2".into()],
+            suites: vec![0xc02b, 0x00ff],
+            versions: vec![0x0303],
+            ..Hello::default()
+        }),
+        server_hello: Some(Chosen {
+            suite: 0xc02b,
+            version: 0x0303,
+            alpn: Some("h2".into()),
+        }),
+        client_certificate: None,
+        server_certificate: Some("api.internal".into()),
+    }
+}
+
+fn event() -> Event {
+    Event::of(json!({
+        "error.type": "SSL_R_TLSV1_ALERT_UNKNOWN_CA",
+        "confidence": "certain",
+        "handshake.ended_by": "client",
+        "tls.alert.code": 48,
+        "tls.alert.description": "unknown_ca",
+        "tls.alert.level": "fatal",
+        "tls.alert.sender": "client",
+        "tls.alert.encrypted": false,
+        "handshake.stage": "server_certificate",
+        "root_cause.layer": "certificate",
+        "retryable": false,
+        "tls.protocol.version": "1.2",
+        "server.address": "api.internal",
+        "tls.client.alpn": ["h2"],
+        "tls.next_protocol": "h2",
+        "tls.client.supported_ciphers": [
+            "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
+            "TLS_EMPTY_RENEGOTIATION_INFO_SCSV",
+        ],
+        "tls.cipher": "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
+        "tls.server.x509.subject.common_name": "api.internal",
+        "client.address": "192.0.2.1",
+        "client.port": 40000,
+        "server.ip": "192.0.2.2",
+        "server.port": PORT,
+        "network.local.address": "192.0.2.2",
+        "network.type": "ipv4",
+    }))
+}
+
+fn failing() -> Case {
+    scenario::cases(REJECTED)
+        .into_iter()
+        .find(|case| !case.near_miss)
+        .unwrap()
+}
+
+fn near_miss() -> Case {
+    scenario::cases(REJECTED)
+        .into_iter()
+        .find(|case| case.near_miss)
+        .unwrap()
+}
+
+fn seen<'a>(wire: &'a Transcript, reported: &'a [Event]) -> Observation<'a> {
+    Observation {
+        hung: false,
+        client: "InvalidCertificate(UnknownIssuer)",
+        server: "AlertReceived(UnknownCA)",
+        wire: Ok(wire),
+        reported: Ok(reported),
+        port: PORT,
+    }
+}
+
+fn fails_with(reported: &[Event], reason: &str) {
+    let wire = wire();
+    let judged = judge(&failing(), &seen(&wire, reported));
+    assert_eq!(judged, Judgement::new(Verdict::Fail, reason));
+}
+
+#[test]
+fn the_right_event_passes() {
+    let wire = wire();
+    let judged = judge(&failing(), &seen(&wire, &[event()]));
+    assert_eq!(
+        judged,
+        Judgement {
+            verdict: Verdict::Pass,
+            reason: None
+        }
+    );
+}
+
+#[test]
+fn silence_fails_where_there_was_a_failure() {
+    fails_with(
+        &[],
+        "the probe said nothing; true was SSL_R_TLSV1_ALERT_UNKNOWN_CA (certain) by the client",
+    );
+}
+
+#[test]
+fn another_class_fails_with_both() {
+    fails_with(
+        &[event().with("error.type", json!("SSL_ERROR_SYSCALL"))],
+        "the probe said SSL_ERROR_SYSCALL (certain) by the client; true was SSL_R_TLSV1_ALERT_UNKNOWN_CA (certain) by the client",
+    );
+}
+
+#[test]
+fn two_events_fail_even_if_both_are_right() {
+    fails_with(
+        &[event(), event()],
+        "the probe said SSL_R_TLSV1_ALERT_UNKNOWN_CA (certain) by the client and 1 more; true was one SSL_R_TLSV1_ALERT_UNKNOWN_CA (certain) by the client",
+    );
+}
+
+#[test]
+fn an_event_of_another_port_fails() {
+    fails_with(
+        &[event(), event().with("server.port", json!(9))],
+        "the probe reported SSL_R_TLSV1_ALERT_UNKNOWN_CA (certain) by the client for a connection to port 9, which is not this case's (10001)",
+    );
+}
+
+#[test]
+fn every_field_that_is_wrong_or_missing_is_named() {
+    for (field, wrong) in [
+        ("confidence", json!("ambiguous")),
+        ("handshake.ended_by", json!("server")),
+        ("handshake.stage", json!("client_hello")),
+        ("tls.alert.code", json!(42)),
+        ("tls.alert.description", json!("bad_certificate")),
+        ("tls.alert.sender", json!("server")),
+        ("tls.alert.encrypted", json!(true)),
+        ("root_cause.layer", json!("network")),
+        ("retryable", json!(true)),
+        ("tls.protocol.version", json!("1.3")),
+        ("server.address", json!("other.internal")),
+        ("tls.client.alpn", json!(["http/1.1"])),
+        ("tls.next_protocol", json!("http/1.1")),
+        (
+            "tls.client.supported_ciphers",
+            json!(["TLS_AES_128_GCM_SHA256"]),
+        ),
+        ("tls.cipher", json!("TLS_AES_128_GCM_SHA256")),
+        (
+            "tls.server.x509.subject.common_name",
+            json!("other.internal"),
+        ),
+        ("client.address", json!("192.0.2.3")),
+        ("client.port", json!(40001)),
+        ("network.type", json!("ipv6")),
+    ] {
+        let wire = wire();
+        for value in [wrong, Value::Null] {
+            // Alerts that can be read need not say so; the field is not asked for.
+            if field == "tls.alert.encrypted" && value.is_null() {
+                continue;
+            }
+            let judged = judge(&failing(), &seen(&wire, &[event().with(field, value)]));
+            assert_eq!(judged.verdict, Verdict::Fail, "{field}");
+            let reason = judged.reason.unwrap();
+            assert!(
+                reason.contains(&format!("{field} was said to be")),
+                "{field}: {reason}"
+            );
+        }
+    }
+}
+
+#[test]
+fn fields_that_only_some_probes_know_are_compared_where_they_are_said() {
+    let wire = wire();
+    for field in ["server.ip", "network.local.address"] {
+        let judged = judge(
+            &failing(),
+            &seen(&wire, &[event().with(field, Value::Null)]),
+        );
+        assert_eq!(judged.verdict, Verdict::Pass, "{field}");
+        let judged = judge(
+            &failing(),
+            &seen(&wire, &[event().with(field, json!("192.0.2.9"))]),
+        );
+        assert_eq!(judged.verdict, Verdict::Fail, "{field}");
+    }
+}
+
+#[test]
+fn what_the_wire_does_not_show_must_not_be_said() {
+    let (mut wire, event) = (wire(), event());
+    wire.server_certificate = None;
+    let judged = judge(&failing(), &seen(&wire, &[event]));
+    assert_eq!(
+        judged.reason.unwrap(),
+        "SSL_R_TLSV1_ALERT_UNKNOWN_CA: tls.server.x509.subject.common_name was said to be \"api.internal\", true was nothing"
+    );
+}
+
+#[test]
+fn an_alert_level_that_was_not_on_the_wire_fails() {
+    let wire = wire();
+    let judged = judge(
+        &failing(),
+        &seen(&wire, &[event().with("tls.alert.level", json!("warning"))]),
+    );
+    assert!(
+        judged
+            .reason
+            .unwrap()
+            .contains("\"client: alert warning unknown_ca\"")
+    );
+}
+
+#[test]
+fn candidates_that_must_be_named_are_asked_for() {
+    let text = REJECTED.replace(
+        "confidence = \"certain\"",
+        "confidence = \"ambiguous\"\ncandidates = [\"SSL_ERROR_SSL\"]",
+    );
+    let case = scenario::cases(&text)
+        .into_iter()
+        .find(|case| !case.near_miss)
+        .unwrap();
+    let ambiguous = event().with("confidence", json!("ambiguous"));
+    let wire = wire();
+    let judged = judge(&case, &seen(&wire, std::slice::from_ref(&ambiguous)));
+    assert!(
+        judged
+            .reason
+            .unwrap()
+            .contains("SSL_ERROR_SSL must be among them")
+    );
+    let named = ambiguous.with("candidates", json!(["none", "SSL_ERROR_SSL"]));
+    assert_eq!(judge(&case, &seen(&wire, &[named])).verdict, Verdict::Pass);
+}
+
+#[test]
+fn a_near_miss_must_be_silence() {
+    let mut wire = wire();
+    wire.lines = vec!["client: ClientHello".into(), "server: ServerHello".into()];
+    let silent = Observation {
+        client: "ok",
+        server: "ok",
+        ..seen(&wire, &[])
+    };
+    assert_eq!(judge(&near_miss(), &silent).verdict, Verdict::Pass);
+    let events = [event()];
+    let loud = Observation {
+        reported: Ok(&events),
+        ..silent
+    };
+    assert_eq!(
+        judge(&near_miss(), &loud),
+        Judgement::new(
+            Verdict::Fail,
+            "the probe said SSL_R_TLSV1_ALERT_UNKNOWN_CA (certain) by the client; the handshake was good"
+        )
+    );
+}
+
+#[test]
+fn the_probe_is_not_judged_when_a_witness_disagrees() {
+    let (wire, events) = (wire(), [event()]);
+    let right = seen(&wire, &events);
+    let mut bare = wire.clone();
+    bare.lines.pop();
+    let cases = [
+        (
+            Observation {
+                hung: true,
+                ..right
+            },
+            Verdict::Hang,
+            "deadline passed: client: InvalidCertificate(UnknownIssuer); server: AlertReceived(UnknownCA)",
+        ),
+        (
+            Observation {
+                client: "ok",
+                ..right
+            },
+            Verdict::Infra,
+            "the client was meant to end with \"InvalidCertificate(UnknownIssuer)\" and ended with \"ok\"",
+        ),
+        (
+            Observation {
+                server: "UnexpectedEof",
+                ..right
+            },
+            Verdict::Infra,
+            "the server was meant to end with \"AlertReceived(UnknownCA)\" and ended with \"UnexpectedEof\"",
+        ),
+        (
+            Observation {
+                wire: Ok(&bare),
+                ..right
+            },
+            Verdict::Infra,
+            "the wire was meant to show \"client: alert fatal unknown_ca\"",
+        ),
+        (
+            Observation {
+                wire: Err("no packets"),
+                ..right
+            },
+            Verdict::Infra,
+            "no packets",
+        ),
+        (
+            Observation {
+                reported: Err("the probe ended"),
+                ..right
+            },
+            Verdict::Infra,
+            "the probe ended",
+        ),
+    ];
+    for (observation, verdict, reason) in cases {
+        assert_eq!(
+            judge(&failing(), &observation),
+            Judgement::new(verdict, reason)
+        );
+    }
+}
+
+#[test]
+fn ok_is_the_whole_outcome_not_a_part_of_one() {
+    assert!(outcome_fits("ok", "ok"));
+    assert!(!outcome_fits("ok", "BrokenPipe"));
+    assert!(!outcome_fits("ok", "broken"));
+    assert!(outcome_fits(
+        "Expired",
+        "InvalidCertificate(ExpiredContext { .. })"
+    ));
+}
+
+#[test]
+fn known_deviations_turn_fail_into_xfail_and_pass_into_xpass_and_touch_nothing_else() {
+    let failed = Judgement::new(Verdict::Fail, "said nothing");
+    let passed = Judgement {
+        verdict: Verdict::Pass,
+        reason: None,
+    };
+    let infra = Judgement::new(Verdict::Infra, "no lane");
+    assert_eq!(
+        failed.clone().knowing(Some("old kernel")),
+        Judgement::new(Verdict::Xfail, "known (old kernel): said nothing")
+    );
+    assert_eq!(
+        passed.clone().knowing(Some("old kernel")).verdict,
+        Verdict::Xpass
+    );
+    assert_eq!(infra.clone().knowing(Some("old kernel")), infra);
+    assert_eq!(failed.clone().knowing(None), failed);
+    assert!(!Verdict::Xpass.is_green());
+}

@@ -1,0 +1,52 @@
+//! What a test needs that not every machine has. A test that cannot run here is ignored when the list
+//! is made, with the reason; where `GAUNTLET_REQUIRE` names `bpf` it fails instead.
+
+use std::env;
+
+use gauntlet_harness::run::check_privileges;
+use libtest_mimic::{Failed, Trial};
+
+/// Makes trials, and counts those that cannot run.
+#[derive(Debug, Default)]
+pub(crate) struct Gate {
+    ignored: usize,
+    reason: Option<String>,
+}
+
+impl Gate {
+    /// A trial that runs, or, with an obstacle, is ignored or fails.
+    pub(crate) fn trial(
+        &mut self,
+        name: impl Into<String>,
+        obstacle: Option<&str>,
+        test: impl FnOnce() -> Result<(), Failed> + Send + 'static,
+    ) -> Trial {
+        let Some(reason) = obstacle.map(String::from) else {
+            return Trial::test(name, test);
+        };
+        let fails = reason.clone();
+        let trial = Trial::test(name, move || Err(fails.into()));
+        if required() {
+            return trial;
+        }
+        self.ignored += 1;
+        self.reason = Some(reason);
+        trial.with_ignored_flag(true)
+    }
+
+    /// Says on stderr how many trials are ignored, and why.
+    pub(crate) fn tell(&self) {
+        if let Some(reason) = &self.reason {
+            eprintln!("{} tests are ignored: {reason}", self.ignored);
+        }
+    }
+}
+
+/// Why there can be no lane here, if so.
+pub(crate) fn no_lane() -> Option<String> {
+    check_privileges().err().map(|missing| missing.to_string())
+}
+
+fn required() -> bool {
+    env::var("GAUNTLET_REQUIRE").is_ok_and(|list| list.split(',').any(|name| name.trim() == "bpf"))
+}
