@@ -84,6 +84,9 @@ fn watch(context: &TcContext) {
     // SAFETY: the element stays readable while the program runs, and each side of it has one
     // writer (gauntlet_wire's documentation).
     let flow = unsafe { &mut *flow };
+    if flow.told() {
+        return report::forget_told(parsed);
+    }
     let segment = &mut parsed.segment;
     segment.role = (parsed.sender_first ^ flow.client_first) & 1;
     // SAFETY: the helper has no preconditions.
@@ -111,7 +114,7 @@ fn open(context: &TcContext, parsed: &Parsed) {
         if answer || (again && client.is(Side::SYNCED)) {
             return;
         }
-        if client.progress != 0 {
+        if client.progress != 0 && !flow.told() {
             count(Counter::FlowReplaced);
         }
     }
@@ -131,10 +134,11 @@ fn open(context: &TcContext, parsed: &Parsed) {
     // SAFETY: the helper has no preconditions.
     let now = unsafe { bpf_ktime_get_ns() };
     flow.open(now, ifindex, known, client_first == 1);
-    if FLOWS.insert(&parsed.key, &*flow, 0).is_err() {
-        count(Counter::FlowTableFull);
-    } else {
+    if FLOWS.insert(&parsed.key, &*flow, 0).is_ok() {
         count(Counter::FlowOpened);
+    } else if answer {
+        // Once for a connection, and not for a SYN that nobody answers.
+        count(Counter::FlowTableFull);
     }
 }
 

@@ -1,7 +1,6 @@
 //! The maps, and the few operations on them that the programs need. Names are the contract with the
 //! loader (`probes/src/object.rs`); the types come from the wire crate.
 
-use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{
     Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, ProgramArray, RingBuf,
@@ -11,11 +10,12 @@ use gauntlet_wire::flow::Flow;
 use gauntlet_wire::packet::{Endpoint, FlowKey, Parsed};
 use gauntlet_wire::rules::Failure;
 
-/// Connections between SYN and the end of the handshake. Not preallocated: most of the time there
-/// are few. The loader sets its size.
+/// Connections between SYN and the end of the handshake. Preallocated: without, newer kernels keep
+/// only a few elements of this size at hand for each CPU, and a burst of connections finds none.
+/// The loader sets its size.
 #[map]
 pub(crate) static FLOWS: HashMap<FlowKey, Flow> =
-    HashMap::with_max_entries(16_384, BPF_F_NO_PREALLOC);
+    HashMap::with_max_entries(8_192, 0);
 
 /// Failed handshakes ([`gauntlet_wire::event::Event`]). The loader sets its size.
 #[map]

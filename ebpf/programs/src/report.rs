@@ -14,25 +14,44 @@ use gauntlet_wire::side::{Side, Stage};
 
 use crate::maps::{EVENTS, FLOWS, count, count_class};
 
-/// Removes a flow; `true`: nobody else did.
+/// Removes a flow; `true`: it is this packet's to report, since nobody else removed it.
+///
+/// A kernel may also refuse, where it could not get the lock of the table (it gives up rather than
+/// risk a deadlock). Then the flow stays, marked as told, and the next packet tries again.
 #[inline(always)]
-fn forget(parsed: &Parsed) -> bool {
-    FLOWS.remove(&parsed.key).is_ok()
+fn forget(flow: &mut Flow, parsed: &Parsed) -> bool {
+    match FLOWS.remove(&parsed.key) {
+        Ok(()) => true,
+        Err(GONE) => false,
+        Err(_) => {
+            flow.sides[usize::from(parsed.segment.role & 1)].flags |= Side::TOLD;
+            true
+        }
+    }
 }
+
+/// Tries again to remove a flow that is [`Side::TOLD`].
+#[inline(always)]
+pub(crate) fn forget_told(parsed: &Parsed) {
+    let _ = FLOWS.remove(&parsed.key);
+}
+
+/// What the kernel says to the removal of what is not there: ENOENT.
+const GONE: i32 = -2;
 
 /// A flow is over.
 #[inline(always)]
-pub(crate) fn over(context: &TcContext, flow: &Flow, parsed: &Parsed, outcome: Outcome) {
+pub(crate) fn over(context: &TcContext, flow: &mut Flow, parsed: &Parsed, outcome: Outcome) {
     match outcome {
         Outcome::On(_) => {}
         Outcome::Done => {
-            if forget(parsed) {
+            if forget(flow, parsed) {
                 count(Counter::HandshakeDone);
             }
         }
         Outcome::Ignore => {
-            let begun = flow.client().stage >= Stage::HELLO;
-            if forget(parsed) {
+            let begun = flow.client().stage >= Stage::GREETING;
+            if forget(flow, parsed) {
                 count(if begun {
                     Counter::Unseen
                 } else {
@@ -41,7 +60,7 @@ pub(crate) fn over(context: &TcContext, flow: &Flow, parsed: &Parsed, outcome: O
             }
         }
         Outcome::Undecided => {
-            if forget(parsed) {
+            if forget(flow, parsed) {
                 count(Counter::Undecided);
             }
         }
@@ -50,11 +69,11 @@ pub(crate) fn over(context: &TcContext, flow: &Flow, parsed: &Parsed, outcome: O
 }
 
 #[inline(always)]
-fn failed(context: &TcContext, flow: &Flow, parsed: &Parsed, failure: Failure) {
+fn failed(context: &TcContext, flow: &mut Flow, parsed: &Parsed, failure: Failure) {
     let version = flow.server().version;
     let flags = flow.client().flags | flow.server().flags;
     let Some(mut entry) = EVENTS.reserve::<Event>(0) else {
-        if forget(parsed) {
+        if forget(flow, parsed) {
             count(Counter::HandshakeFailed);
             count(Counter::RingFull);
             count_class(&failure, version, parsed.segment.time);
@@ -83,7 +102,7 @@ fn failed(context: &TcContext, flow: &Flow, parsed: &Parsed, failure: Failure) {
     event.key = parsed.key;
     event.verdict = failure.into();
     event.reserved = [0; 6];
-    if !forget(parsed) {
+    if !forget(flow, parsed) {
         entry.discard(0);
         return;
     }

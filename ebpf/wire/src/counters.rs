@@ -47,7 +47,7 @@ counters! {
     Duplicate = 4, "duplicate_segment", false;
     /// Failed handshakes that found no room in the ring buffer.
     RingFull = 5, "ring_full", true;
-    /// Connections that found no room in the flow table.
+    /// Connections that found no room in the flow table when they were answered.
     FlowTableFull = 6, "flow_table_full", true;
     /// Connections forgotten with their handshake under way, since their ports were used again.
     FlowReplaced = 7, "flow_replaced", true;

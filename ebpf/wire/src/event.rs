@@ -145,7 +145,7 @@ impl Event {
                     HandshakeStage::ServerFlight
                 }
             }
-            _ if client.stage == Stage::HELLO => HandshakeStage::ClientHello,
+            _ if client.stage >= Stage::GREETING => HandshakeStage::ClientHello,
             _ => HandshakeStage::Connected,
         }
     }

@@ -181,6 +181,13 @@ impl Flow {
         &self.sides[1]
     }
 
+    /// Whether its end was told before: then it is only waiting to be removed.
+    #[must_use]
+    #[inline(always)]
+    pub const fn told(&self) -> bool {
+        (self.client().flags | self.server().flags) & Side::TOLD != 0
+    }
+
     /// What the rules may look at.
     #[must_use]
     #[inline(always)]
@@ -208,7 +215,9 @@ impl Flow {
     #[inline(always)]
     pub fn place(&mut self, segment: &mut Segment) -> Place {
         let tunnelled = self.tunnelled(segment.from());
+        let heard_more = self.heard_more(segment);
         let side = &mut self.sides[usize::from(segment.role & 1)];
+        side.flags = side.flags & !Side::HEARD_MORE | heard_more;
         let length = segment.end.wrapping_sub(segment.at);
         if side.flags & Side::SYNCED == 0 {
             // The SYN-ACK was not seen; its absence is no gap in the data.
@@ -216,7 +225,16 @@ impl Flow {
             side.flags |= Side::SYNCED;
         }
         let read = side.next.wrapping_sub(segment.sequence);
+        let end = (segment.sequence.wrapping_add(length))
+            .wrapping_add(u32::from(segment.flags & Segment::FIN));
+        if read == u32::MAX && length == 0 && side.flags & Side::CLOSED != 0 {
+            // A RST after the FIN, which took a number: nothing is missing, and nothing is new.
+            return Place::Again;
+        }
         if (read as i32) < 0 {
+            if side.flags & Side::GAP == 0 || reached(end, side.ahead) {
+                side.ahead = end;
+            }
             side.flags |= Side::GAP;
             return Place::Ahead;
         }
@@ -226,8 +244,10 @@ impl Flow {
             return Place::Again;
         }
         segment.at += read.min(length);
-        // The hole, if there was one, has been filled up to here.
-        side.flags &= !Side::GAP;
+        if reached(end, side.ahead) {
+            // The hole, if there was one, has been filled, and all that had come too early came again.
+            side.flags &= !Side::GAP;
+        }
         if length > read {
             side.progress = segment.time;
             if tunnelled {
@@ -242,6 +262,19 @@ impl Flow {
         Place::Next
     }
 
+    /// [`Side::HEARD_MORE`] where a segment acknowledges more than was seen of the peer, its FIN included.
+    #[inline(always)]
+    fn heard_more(&self, segment: &Segment) -> u16 {
+        let peer = &self.sides[usize::from(segment.role & 1 ^ 1)];
+        let seen = peer.next.wrapping_add(u32::from(peer.is(Side::CLOSED)));
+        let told = segment.flags & Segment::ACK != 0 && peer.is(Side::SYNCED);
+        if told && !reached(seen, segment.acknowledged) {
+            Side::HEARD_MORE
+        } else {
+            0
+        }
+    }
+
     /// Whether the sender's TLS begins with its next byte, inside a tunnel that has been granted.
     #[inline(always)]
     fn tunnelled(&self, from: Role) -> bool {
@@ -249,7 +282,9 @@ impl Flow {
         match from {
             Role::Client => client.stage == Stage::CONNECT && server.stage == Stage::GRANTED,
             Role::Server => {
-                self.tunnel != 0 && server.stage == Stage::GRANTED && client.stage >= Stage::HELLO
+                self.tunnel != 0
+                    && server.stage == Stage::GRANTED
+                    && client.stage >= Stage::GREETING
             }
         }
     }
@@ -331,6 +366,7 @@ impl Flow {
         let input = if segment.flags & Segment::RST != 0 {
             Input::Reset
         } else if segment.flags & Segment::FIN != 0 {
+            self.sides[usize::from(segment.role & 1)].flags |= Side::CLOSED;
             Input::Fin
         } else {
             return Walked::On;
@@ -345,7 +381,11 @@ impl Flow {
     /// decide.
     #[inline(always)]
     pub fn lose(&mut self, from: Role) {
-        self.sides[from as usize].flags |= Side::GAP;
+        let side = &mut self.sides[from as usize];
+        if side.flags & Side::GAP == 0 {
+            side.ahead = side.next;
+        }
+        side.flags |= Side::GAP;
     }
 
     /// Nothing has come for longer than the threshold: what that means. For the collector, which
@@ -478,7 +518,7 @@ impl Flow {
             }
             record::APPLICATION_DATA => {
                 side.remember(b'd', peer_letters);
-                let answers = peer_mark != 0 && reached(segment.acknowledged, peer_mark);
+                let answers = reached(segment.acknowledged, peer_mark);
                 Some(Input::Sealed(Sealed::of(suite, header.length), answers))
             }
             _ => None,
@@ -614,8 +654,12 @@ impl Flow {
             return None;
         }
         side.field = Field::MESSAGE;
-        if side.message_type != handshake::SERVER_HELLO || role == Role::Client as usize {
-            return None;
+        match side.message_type {
+            handshake::CLIENT_HELLO if role == Role::Client as usize => {
+                return Some(Input::ClientHelloRead);
+            }
+            handshake::SERVER_HELLO if role == Role::Server as usize => {}
+            _ => return None,
         }
         if side.pending_version == Side::RETRY {
             side.remember(b'j', peer_letters);

@@ -102,3 +102,50 @@ pub const fn version_name(version: u16) -> Option<&'static str> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_header_is_a_known_type_of_version_3_and_not_too_long() {
+        for content_type in 0..=255 {
+            let header = RecordHeader::parse([content_type, 3, 1, 0, 2]);
+            assert_eq!(header.is_some(), (20..=24).contains(&content_type));
+        }
+        for (major, minor) in [(3, 0), (3, 1), (3, 4)] {
+            assert!(RecordHeader::parse([22, major, minor, 0, 2]).is_some());
+        }
+        for (major, minor) in [(2, 3), (4, 3), (3, 5), (0, 0), (255, 255)] {
+            assert_eq!(RecordHeader::parse([22, major, minor, 0, 2]), None);
+        }
+        let length = |length: u16| {
+            let [high, low] = length.to_be_bytes();
+            RecordHeader::parse([23, 3, 3, high, low]).map(|header| header.length)
+        };
+        assert_eq!(length(0), Some(0));
+        assert_eq!(length(18_432), Some(18_432));
+        assert_eq!(length(18_433), None);
+        assert_eq!(length(u16::MAX), None);
+    }
+
+    #[test]
+    fn a_stream_begins_with_a_handshake_or_an_alert_that_is_not_empty_or_is_no_tls() {
+        for (bytes, tls) in [
+            (*b"\x16\x03\x01\x00\x01", true),
+            (*b"\x15\x03\x03\x00\x02", true),
+            (*b"\x16\x03\x01\x00\x00", false),
+            (*b"\x14\x03\x03\x00\x01", false),
+            (*b"\x17\x03\x03\x00\x13", false),
+            (*b"\x80\x2e\x01\x00\x02", false),
+        ] {
+            let opening = Opening::parse(bytes);
+            assert_eq!(matches!(opening, Opening::Tls(_)), tls, "{bytes:?}");
+            assert_eq!(opening == Opening::Foreign, !tls, "{bytes:?}");
+        }
+        assert_eq!(Opening::parse(*b"CONNE"), Opening::Connect);
+        assert_eq!(Opening::parse(*b"HTTP/"), Opening::Http);
+        assert_eq!(Opening::parse(*b"conne"), Opening::Foreign);
+        assert_eq!(Opening::parse(*b"GET /"), Opening::Foreign);
+    }
+}

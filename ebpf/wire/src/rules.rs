@@ -44,6 +44,8 @@ pub enum Input {
     Tls,
     /// ClientHello begun.
     ClientHello,
+    /// A whole ClientHello.
+    ClientHelloRead,
     /// A whole HelloRetryRequest.
     HelloRetryRequest,
     /// A whole ServerHello; [`State::version`] is already the new one.
@@ -179,7 +181,8 @@ impl Failure {
     pub const fn class(&self) -> Class {
         match self.cause {
             Cause::Alert => match self.description {
-                alert::CLOSE_NOTIFY => Class::ZeroReturn,
+                // Fatal, it is an error like any other to OpenSSL.
+                alert::CLOSE_NOTIFY if self.level != alert::FATAL => Class::ZeroReturn,
                 alert::HANDSHAKE_FAILURE if self.answers_hello => Class::NoSharedCipher,
                 alert::BAD_CERTIFICATE => Class::BadCertificate,
                 alert::CERTIFICATE_EXPIRED => Class::CertificateExpired,
@@ -264,7 +267,12 @@ pub fn decide(state: State, from: Role, input: Input) -> Outcome {
             opening(state, from, stage, input)
         }
         Input::ClientHello => match from {
-            // A banner before the ClientHello was not meant for TLS.
+            Role::Client => Outcome::On(Stage::GREETING),
+            Role::Server => Outcome::On(stage),
+        },
+        // A banner before the ClientHello was not meant for TLS. It is told once the hello is read,
+        // which has the name that was asked for.
+        Input::ClientHelloRead => match from {
             Role::Client if state.server == Stage::FOREIGN => failed(Cause::NotTls, Role::Server),
             Role::Client => Outcome::On(Stage::HELLO),
             Role::Server => Outcome::On(stage),
@@ -346,6 +354,8 @@ fn opening(state: State, from: Role, stage: Stage, input: Input) -> Outcome {
         (Role::Server, Input::Status(true)) => Outcome::On(Stage::GRANTED),
         (Role::Server, _) => match state.client {
             Stage::SILENT if !state.known => Outcome::On(Stage::FOREIGN),
+            // Told once the ClientHello is read, perhaps on another CPU at this very moment.
+            Stage::GREETING => Outcome::On(Stage::FOREIGN),
             Stage::SILENT => failed(Cause::NotTls, Role::Server),
             Stage::FOREIGN => Outcome::Ignore,
             // Refused, or answered by something that is no proxy.
@@ -373,11 +383,12 @@ fn finished(state: State, from: Role) -> Outcome {
 
 #[inline(always)]
 fn plaintext_alert(state: State, from: Role, stage: Stage, level: u8, description: u8) -> Outcome {
-    // Section 6: in TLS 1.3 the level means nothing, every alert but these two is fatal.
-    let fatal = level == alert::FATAL
-        || (state.version == record::TLS1_3 && description != alert::USER_CANCELED);
+    // Section 6: in TLS 1.3 the level means nothing, every alert but close_notify and user_canceled
+    // is fatal.
+    let fatal = level == alert::FATAL || state.version == record::TLS1_3;
     if description == alert::CLOSE_NOTIFY || (fatal && description != alert::USER_CANCELED) {
-        let answers_hello = from == Role::Server && state.version == 0;
+        let answers_hello =
+            from == Role::Server && state.version == 0 && state.client >= Stage::GREETING;
         Outcome::Failed(Failure {
             cause: Cause::Alert,
             by: from,
@@ -463,7 +474,7 @@ fn server_sealed(state: State, size: Sealed, answers: bool) -> Outcome {
 /// FIN or RST. Counts only after a ClientHello, and only where every byte before it was read.
 #[inline(always)]
 fn closed(state: State, from: Role, stage: Stage, cause: Cause) -> Outcome {
-    if state.client < Stage::HELLO {
+    if state.client < Stage::GREETING {
         return match state.client {
             Stage::CONNECT if state.known => failed(Cause::Connect, Role::Client),
             // The server may still answer a client that closed its sending direction.
@@ -473,8 +484,13 @@ fn closed(state: State, from: Role, stage: Stage, cause: Cause) -> Outcome {
             _ => Outcome::Ignore,
         };
     }
+    if state.server == Stage::FOREIGN {
+        return failed(Cause::NotTls, Role::Server);
+    }
     match suspicion(state) {
         Suspicion::None => {}
+        // What would have cleared the suspect may be among the bytes that were not seen.
+        _ if state.lost => return Outcome::Ignore,
         Suspicion::Failed(failure) => return failure,
         Suspicion::Server => {
             return match (from, cause) {
@@ -505,14 +521,19 @@ fn closed(state: State, from: Role, stage: Stage, cause: Cause) -> Outcome {
 /// Time ran out; `owed_by` is whose turn it was.
 #[inline(always)]
 fn silence(state: State, owed_by: Role) -> Outcome {
-    if state.client < Stage::HELLO {
+    if state.client < Stage::GREETING {
         return match state.client {
             Stage::CONNECT if state.known => failed(Cause::Connect, Role::Client),
             _ => Outcome::Ignore,
         };
     }
+    if state.server == Stage::FOREIGN {
+        return failed(Cause::NotTls, Role::Server);
+    }
     match suspicion(state) {
         Suspicion::None => {}
+        // What would have cleared the suspect may be among the bytes that were not seen.
+        _ if state.lost => return Outcome::Ignore,
         Suspicion::Failed(failure) => return failure,
         Suspicion::Server => return hidden_by_server(state),
         Suspicion::Both => return Outcome::Undecided,

@@ -29,24 +29,27 @@ impl Stage {
     pub const GRANTED: Self = Self(3);
     /// Server: HelloRetryRequest.
     pub const RETRY: Self = Self(4);
-    /// ClientHello begun, or ServerHello read.
-    pub const HELLO: Self = Self(5);
+    /// Client: ClientHello begun.
+    pub const GREETING: Self = Self(5);
+    /// ClientHello or ServerHello read.
+    pub const HELLO: Self = Self(6);
     /// More of the handshake after its hello: in TLS 1.3 encrypted, in TLS 1.2 in the clear.
-    pub const FLIGHT: Self = Self(6);
+    pub const FLIGHT: Self = Self(7);
     /// TLS 1.2: change_cipher_spec.
-    pub const SECURED: Self = Self(7);
+    pub const SECURED: Self = Self(8);
     /// TLS 1.2: Finished.
-    pub const FINISHED: Self = Self(8);
+    pub const FINISHED: Self = Self(9);
     /// Sent one record that may be an encrypted alert; what follows will tell.
-    pub const SUSPECT: Self = Self(9);
+    pub const SUSPECT: Self = Self(10);
 
     /// All, in order.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::SILENT,
         Self::FOREIGN,
         Self::CONNECT,
         Self::GRANTED,
         Self::RETRY,
+        Self::GREETING,
         Self::HELLO,
         Self::FLIGHT,
         Self::SECURED,
@@ -63,6 +66,7 @@ impl Stage {
             Self::CONNECT => "connect",
             Self::GRANTED => "granted",
             Self::RETRY => "retry",
+            Self::GREETING => "greeting",
             Self::HELLO => "hello",
             Self::FLIGHT => "flight",
             Self::SECURED => "secured",
@@ -139,8 +143,11 @@ pub struct Side {
     /// Bytes to pass over before the current field.
     pub skip: u32,
     /// Sequence number that ends the record which made this side [`Stage::FLIGHT`]: what the peer
-    /// sends counts as an answer to it once it acknowledges this. 0: no such record.
+    /// sends counts as an answer to it once it acknowledges this. Means nothing before that stage.
     pub mark: u32,
+    /// Sequence number past the last byte that came before those it follows: it was not read, so there
+    /// is a hole until `next` is here. Means nothing without [`Self::GAP`].
+    pub ahead: u32,
     /// Bytes of the current record not read yet.
     pub record_left: u16,
     /// Bytes of the current extension or list still to be captured.
@@ -182,6 +189,8 @@ pub struct Side {
     pub history: [u8; HISTORY],
     /// How many letters the peer had at that time: puts both histories in one order.
     pub history_peer: [u8; HISTORY],
+    /// Zero.
+    pub reserved: [u8; 4],
 }
 
 impl Side {
@@ -203,6 +212,12 @@ impl Side {
     pub const FLIGHT_DONE: u16 = 1 << 7;
     /// A handshake message contradicts its own lengths.
     pub const MALFORMED: u16 = 1 << 8;
+    /// Its FIN was seen.
+    pub const CLOSED: u16 = 1 << 9;
+    /// The end of the flow was told, by a packet of this side, but the flow could not be removed.
+    pub const TOLD: u16 = 1 << 10;
+    /// With its last segment it acknowledged bytes of its peer that were never seen here.
+    pub const HEARD_MORE: u16 = 1 << 11;
 
     /// What stands in [`Self::pending_version`] while a HelloRetryRequest is read.
     pub const RETRY: u16 = u16::MAX;
@@ -214,11 +229,12 @@ impl Side {
         self.flags & flags == flags
     }
 
-    /// Whether this side's bytes can no longer be followed, so that what it does not say proves nothing.
+    /// Whether bytes of this side, or of its peer as it says, are missing or unreadable, so that
+    /// what is not seen proves nothing.
     #[must_use]
     #[inline(always)]
     pub const fn lost(&self) -> bool {
-        self.flags & (Self::GAP | Self::BROKEN) != 0
+        self.flags & (Self::GAP | Self::BROKEN | Self::HEARD_MORE) != 0
     }
 
     /// Whether a record or message was begun and not ended.

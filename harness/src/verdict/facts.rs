@@ -74,10 +74,7 @@ fn addresses(event: &Event, wire: &Transcript, family: Family) -> Option<String>
 }
 
 fn hellos(event: &Event, wire: &Transcript) -> Option<String> {
-    let hello = wire
-        .client_hello
-        .as_ref()
-        .filter(|_| !decided_before_hello(event, wire));
+    let hello = wire.client_hello.as_ref();
     let chosen = wire.server_hello.as_ref();
     let version = chosen.map(|chosen| version(chosen.version));
     let suites = hello.map(|hello| hello.suites.iter().map(|suite| cipher(*suite)).collect());
@@ -103,17 +100,6 @@ fn hellos(event: &Event, wire: &Transcript) -> Option<String> {
                 chosen.and_then(|chosen| chosen.alpn.as_deref()),
             )
         })
-}
-
-/// Whether the server's bytes that are no TLS came before the ClientHello: its beginning then decides,
-/// and a probe may say so before it has read the rest. Then what it says of the hello must be nothing.
-fn decided_before_hello(event: &Event, wire: &Transcript) -> bool {
-    let place = |start: &str| wire.lines.iter().position(|line| line.starts_with(start));
-    event.field("tls.client.supported_ciphers").is_none()
-        && matches!(
-            (place("server: not TLS"), place("client: ClientHello")),
-            (Some(server), Some(client)) if server < client
-        )
 }
 
 fn names(event: &Event, wire: &Transcript) -> Option<String> {

@@ -68,7 +68,8 @@ impl Default for ClientHello {
 impl ClientHello {
     /// The message, without a record around it.
     pub(crate) fn message(&self) -> Vec<u8> {
-        let pairs = |list: &[u16]| -> Vec<u8> { list.iter().flat_map(|n| n.to_be_bytes()).collect() };
+        let pairs =
+            |list: &[u16]| -> Vec<u8> { list.iter().flat_map(|n| n.to_be_bytes()).collect() };
         let mut body = TLS1_2.to_be_bytes().to_vec();
         body.extend([7; 32]);
         body.push(32);
@@ -120,7 +121,11 @@ pub(crate) fn client_hello() -> Vec<u8> {
 
 pub(crate) fn early_client_hello() -> Vec<u8> {
     let early_data = true;
-    ClientHello { early_data, ..ClientHello::default() }.bytes()
+    ClientHello {
+        early_data,
+        ..ClientHello::default()
+    }
+    .bytes()
 }
 
 fn hello_of_server(random: [u8; 8], suite: u16, extensions: &[u8]) -> Vec<u8> {

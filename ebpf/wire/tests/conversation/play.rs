@@ -1,6 +1,6 @@
 //! Conversations, and how they are played through a flow on the host.
 
-use core::fmt::Write;
+use core::fmt::{self, Write};
 use gauntlet_wire::Role;
 use gauntlet_wire::bytes::Bytes;
 use gauntlet_wire::class::Confidence;
@@ -10,7 +10,7 @@ use gauntlet_wire::rules::{Failure, Outcome};
 use zerocopy::FromZeros;
 
 /// What one side says in one go.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Turn {
     pub(crate) from: Role,
     pub(crate) bytes: Vec<u8>,
@@ -28,7 +28,7 @@ pub(crate) struct Conversation {
 }
 
 /// A TCP segment with payload.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Piece {
     pub(crate) from: Role,
     pub(crate) sequence: u32,
@@ -88,7 +88,11 @@ impl Conversation {
                 let piece = Piece {
                     from: turn.from,
                     sequence: next[me],
-                    acknowledged: if turn.crossing { before[peer] } else { next[peer] },
+                    acknowledged: if turn.crossing {
+                        before[peer]
+                    } else {
+                        next[peer]
+                    },
                     flags: turn.flags,
                     bytes: turn.bytes.clone(),
                 };
@@ -121,31 +125,8 @@ impl Conversation {
     }
 }
 
-impl Piece {
-    /// The same bytes in segments of these sizes, again and again; flags in the last.
-    pub(crate) fn cut(&self, sizes: &[usize]) -> Vec<Self> {
-        let mut pieces = Vec::new();
-        let mut sizes = sizes.iter().cycle();
-        let mut rest = &self.bytes[..];
-        loop {
-            let size = (*sizes.next().expect("a size")).clamp(1, rest.len().max(1));
-            let (now, later) = rest.split_at(size.min(rest.len()));
-            pieces.push(Self {
-                sequence: self.sequence.wrapping_add((self.bytes.len() - rest.len()) as u32),
-                flags: if later.is_empty() { self.flags } else { 0 },
-                bytes: now.to_vec(),
-                ..*self
-            });
-            rest = later;
-            if rest.is_empty() {
-                return pieces;
-            }
-        }
-    }
-}
-
 /// A flow, and its end once it has come.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Player {
     pub(crate) flow: Flow,
     pub(crate) end: Option<Outcome>,
@@ -212,7 +193,12 @@ impl Player {
         if failure.confidence() != Confidence::Certain {
             line += " (ambiguous)";
         }
-        let _ = write!(line, " by {} at {}", failure.by.name(), event.stage().name());
+        let _ = write!(
+            line,
+            " by {} at {}",
+            failure.by.name(),
+            event.stage().name()
+        );
         let _ = write!(line, ": {:?}", failure.cause);
         if (failure.level, failure.description) != (0, 0) {
             let _ = write!(line, " {},{}", failure.level, failure.description);
@@ -232,5 +218,38 @@ impl Player {
     pub(crate) fn silence(&self) -> String {
         assert_eq!(self.end, None, "over before the silence");
         self.describe(self.flow.silent())
+    }
+}
+
+/// A few bytes and how many there are, instead of hundreds of numbers in a failed assertion.
+fn brief(bytes: &[u8], flags: u8) -> String {
+    let start: String = bytes
+        .iter()
+        .take(9)
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    format!("{} bytes {start}.. flags {flags}", bytes.len())
+}
+
+impl fmt::Debug for Turn {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(to, "{:?} {}", self.from, brief(&self.bytes, self.flags))
+    }
+}
+
+impl fmt::Debug for Piece {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(to, "{:?} {}", self.from, brief(&self.bytes, self.flags))
+    }
+}
+
+impl fmt::Debug for Player {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(to, "{}", self.verdict())?;
+        for side in &self.flow.sides {
+            writeln!(to, "{side:?}")?;
+        }
+        let kept = self.flow.bytes.iter().filter(|byte| **byte != 0).count();
+        write!(to, "{kept} captured bytes that are not 0")
     }
 }

@@ -121,18 +121,42 @@ pub(crate) fn good() -> Vec<(&'static str, Conversation)> {
 pub(crate) fn bad() -> Vec<(&'static str, Conversation)> {
     let two_messages = [&message(14, &[])[..], &message(99, &[1; 20])].concat();
     vec![
-        ("refused at once", hello().server([alert(2, 40)]).fin(Server)),
-        ("refused by the client", tls12().client([alert(2, 48)]).reset(Server)),
-        ("refused by the server", tls12_answered().server([alert(2, 42)])),
+        (
+            "refused at once",
+            hello().server([alert(2, 40)]).fin(Server),
+        ),
+        (
+            "refused by the client",
+            tls12().client([alert(2, 48)]).reset(Server),
+        ),
+        (
+            "refused by the server",
+            tls12_answered().server([alert(2, 42)]),
+        ),
         ("refused by openssl", tls13().client([alert(2, 45)])),
-        ("hidden by the client", tls13().client([change_cipher_spec(), sealed(19)])),
-        ("hidden by the server", tls13_answered().server([sealed(19)]).reset(Server)),
+        (
+            "hidden by the client",
+            tls13().client([change_cipher_spec(), sealed(19)]),
+        ),
+        (
+            "hidden by the server",
+            tls13_answered().server([sealed(19)]).reset(Server),
+        ),
         ("closed", tls12().fin(Client)),
         ("reset", tls12().reset(Client)),
         ("stalled", tls12()),
-        ("no tls", hello().server([b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec()])),
-        ("not meant for tls", Conversation::default().client([b"SSH-2.0-x\r\n".to_vec()])),
-        ("a tunnel refused", connect("HTTP/1.1 403 Forbidden\r\n\r\n").known()),
+        (
+            "no tls",
+            hello().server([b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec()]),
+        ),
+        (
+            "not meant for tls",
+            Conversation::default().client([b"SSH-2.0-x\r\n".to_vec()]),
+        ),
+        (
+            "a tunnel refused",
+            connect("HTTP/1.1 403 Forbidden\r\n\r\n").known(),
+        ),
         (
             "a hello in many records",
             Conversation::default()
@@ -140,6 +164,9 @@ pub(crate) fn bad() -> Vec<(&'static str, Conversation)> {
                 .server([server_hello_12(), record(22, &two_messages)])
                 .fin(Server),
         ),
-        ("garbage after a hello", hello().server([server_hello_12(), vec![0; 90]]).fin(Server)),
+        (
+            "garbage after a hello",
+            hello().server([server_hello_12(), vec![0; 90]]).fin(Server),
+        ),
     ]
 }
