@@ -2,11 +2,12 @@
 //! detached when it is dropped, and nothing else is touched.
 //!
 //! Where the kernel has tcx (6.6) the attachment is a link, which the kernel removes with the
-//! process however it ends. Before that it is a filter of a clsact qdisc ([`clsact`]).
+//! process however it ends. Before that it is a filter of a clsact qdisc ([`Filters`]).
 //!
 //! The programs return TC_ACT_UNSPEC, so that every other program and filter still has its turn.
 
 mod clsact;
+mod tc;
 
 use aya::Ebpf;
 use aya::programs::links::LinkOrder;

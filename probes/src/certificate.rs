@@ -27,24 +27,54 @@ pub fn common_name(der: &[u8]) -> Option<String> {
         let Some((rest, set)) = open(names, Tag::Set) else {
             break;
         };
-        if let Some(name) = attribute(set) {
-            found = Some(name);
+        // More than one attribute in a set: a multi-valued RDN.
+        let mut pairs = set;
+        while let Some((others, pair)) = open(pairs, Tag::Sequence) {
+            if let Some(name) = attribute(pair) {
+                found = Some(name);
+            }
+            pairs = others;
         }
         names = rest;
     }
     found
 }
 
-/// The value of an AttributeTypeAndValue that is a common name.
-fn attribute(set: &[u8]) -> Option<String> {
-    let (_, pair) = open(set, Tag::Sequence)?;
+/// The value of an AttributeTypeAndValue that is a common name, whole.
+fn attribute(pair: &[u8]) -> Option<String> {
     let (value, oid) = open(pair, Tag::Oid)?;
     if oid != COMMON_NAME {
         return None;
     }
     let (content, header) = Header::from_ber(value).ok()?;
-    let text = content.get(..header.length().definite().ok()?)?;
-    Some(String::from_utf8_lossy(text).into_owned())
+    let bytes = content.get(..header.length().definite().ok()?)?;
+    Some(text(header.tag(), bytes))
+}
+
+/// A DirectoryString (RFC 5280 section 4.1.2.4). What its type does not allow is replaced.
+fn text(tag: Tag, bytes: &[u8]) -> String {
+    match tag {
+        Tag::BmpString => {
+            let units = bytes.chunks_exact(2);
+            let units = units.map(|unit| u16::from_be_bytes([unit[0], unit[1]]));
+            char::decode_utf16(units)
+                .map(|decoded| decoded.unwrap_or(char::REPLACEMENT_CHARACTER))
+                .collect()
+        }
+        Tag::UniversalString => {
+            let units = bytes.chunks_exact(4);
+            let units = units.map(|unit| u32::from_be_bytes([unit[0], unit[1], unit[2], unit[3]]));
+            units
+                .map(|unit| char::from_u32(unit).unwrap_or(char::REPLACEMENT_CHARACTER))
+                .collect()
+        }
+        // Read as Latin-1, as OpenSSL and everyone else does, unless somebody put UTF-8 there.
+        Tag::T61String => match str::from_utf8(bytes) {
+            Ok(text) => text.to_owned(),
+            Err(_) => bytes.iter().copied().map(char::from).collect(),
+        },
+        _ => String::from_utf8_lossy(bytes).into_owned(),
+    }
 }
 
 /// What follows an element, and its content; both end where the bytes do.

@@ -9,6 +9,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use gauntlet_wire::capture::{Hello, certificate};
 use gauntlet_wire::class::Confidence;
 use gauntlet_wire::event::Event;
+use gauntlet_wire::flow::Flow;
 use gauntlet_wire::rules::Cause;
 use gauntlet_wire::{Role, alert, record};
 use serde::Serialize;
@@ -199,13 +200,13 @@ impl Failure {
             layer: class.layer().name(),
             retryable: class.retryable(),
             version: record::version_name(server.version),
-            server_name: ours.server_name().map(text),
+            server_name: ours.server_name().map(text).filter(|name| !name.is_empty()),
             client_alpn: ours.alpn().map(text).collect(),
             next_protocol: theirs.alpn().next().map(text),
             client_ciphers: ours.suites().map(cipher_name).collect(),
             cipher: negotiated.then(|| cipher_name(server.suite)),
-            server_common_name: common_name(certificate(flow, Role::Server)),
-            client_common_name: common_name(certificate(flow, Role::Client)),
+            server_common_name: subject(flow, Role::Server),
+            client_common_name: subject(flow, Role::Client),
             client_address: client_ip,
             client_port,
             server_port,
@@ -225,6 +226,19 @@ fn address(bytes: [u8; 16]) -> IpAddr {
 /// A name from the network: shown as text, whatever it is.
 fn text(bytes: &[u8]) -> String {
     bytes.escape_ascii().to_string()
+}
+
+/// The name in a side's certificate, if there is one and it says something.
+fn subject(flow: &Flow, role: Role) -> Option<String> {
+    let name = common_name(certificate(flow, role))?;
+    (!name.is_empty()).then(|| readable(&name))
+}
+
+/// A text from the network: control and formatting characters as escapes, so that it cannot break a
+/// line or steer a terminal; a backslash doubled, so that it cannot feign one.
+fn readable(text: &str) -> String {
+    let escaped = text.escape_debug().to_string();
+    escaped.replace("\\'", "'").replace("\\\"", "\"")
 }
 
 /// The name of a cipher suite. GREASE (RFC 8701) means "none" and says so.

@@ -67,19 +67,29 @@ pub enum LoadError {
 
 /// Lines of the verifier's log that are shown at once.
 const SHOWN: usize = 12;
+/// Characters of each that are shown: some list every register and stack slot.
+const WIDTH: usize = 160;
 
 /// Loads the programs and maps.
 ///
 /// # Errors
 /// [`LoadError`].
 pub fn load(settings: &Settings) -> Result<Ebpf, LoadError> {
+    load_object(object::OBJECT, settings)
+}
+
+/// Loads another object with the same programs and maps, an ELF file's bytes.
+///
+/// # Errors
+/// [`LoadError`].
+pub fn load_object(object: &[u8], settings: &Settings) -> Result<Ebpf, LoadError> {
     // Before 5.11 maps count against RLIMIT_MEMLOCK; later it does not matter that this may fail.
     let _ = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
     let mut ebpf = EbpfLoader::new()
         .map_max_entries(object::FLOWS, settings.flows.get())
         .map_max_entries(object::EVENTS, settings.ring_bytes.get())
         .verifier_log_level(VerifierLogLevel::VERBOSE | VerifierLogLevel::STATS)
-        .load(object::OBJECT)?;
+        .load(object)?;
     for name in [object::WATCH_MORE, object::WATCH] {
         program(&mut ebpf, name)?
             .load()
@@ -150,10 +160,16 @@ fn refusal(program: &'static str, error: ProgramError) -> LoadError {
         };
     }
     let lines: Vec<&str> = log.lines().filter(|line| !line.trim().is_empty()).collect();
-    let shown = &lines[lines.len().saturating_sub(SHOWN)..];
+    let shown: String = lines[lines.len().saturating_sub(SHOWN)..]
+        .iter()
+        .map(|line| match line.char_indices().nth(WIDTH) {
+            Some((end, _)) => format!("\n  {}...", &line[..end]),
+            None => format!("\n  {line}"),
+        })
+        .collect();
     LoadError::Verifier {
         program,
-        last_lines: format!("{io_error}\n  {}", shown.join("\n  ")),
+        last_lines: format!("{io_error}{shown}"),
         log: match keep(program, &log) {
             Ok(path) => path.display().to_string(),
             Err(error) => format!("not kept: {error}"),

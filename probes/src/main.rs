@@ -42,8 +42,22 @@ fn main() -> ExitCode {
     match watch::watch(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("mtls-probe: {error:#}");
+            eprintln!("mtls-probe: {}", told(&error));
             ExitCode::from(ENVIRONMENT)
         }
     }
+}
+
+/// An error and its causes, each told once: some errors repeat their cause, others leave it to
+/// whoever prints them.
+fn told(error: &anyhow::Error) -> String {
+    let mut told = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if told.is_empty() {
+            told = cause;
+        } else if !told.contains(&cause) {
+            told = format!("{told}: {cause}");
+        }
+    }
+    told
 }

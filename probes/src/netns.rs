@@ -5,8 +5,9 @@
 //!
 //! Refuses to move the calling thread: code runs inside a namespace on a thread of its own.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::{io, thread};
 
@@ -14,6 +15,9 @@ use nix::sched::{CloneFlags, setns, unshare};
 
 /// Where `ip netns add` keeps its names (iproute2's convention).
 const NAMED: &str = "/run/netns";
+
+/// The calling thread's own.
+const OWN: &str = "/proc/thread-self/ns/net";
 
 /// An open network namespace.
 #[derive(Debug)]
@@ -38,10 +42,7 @@ impl NetNs {
     /// # Errors
     /// When `/proc` is not mounted.
     pub fn current() -> Result<Self, NetNsError> {
-        Self::from_path(
-            Path::new("/proc/thread-self/ns/net"),
-            "of this process".into(),
-        )
+        Self::from_path(Path::new(OWN), "of this process".into())
     }
 
     /// The namespace called `name` by `ip netns`, or at `name` when that holds a slash
@@ -73,7 +74,7 @@ impl NetNs {
                 .spawn(|| {
                     unshare(CloneFlags::CLONE_NEWNET)
                         .map_err(|errno| fail("cannot be made", errno.into()))?;
-                    Self::from_path(Path::new("/proc/thread-self/ns/net"), label.into())
+                    Self::from_path(Path::new(OWN), label.into())
                 })
                 .join()
                 .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
@@ -123,7 +124,7 @@ impl NetNs {
     /// Runs `work` inside the namespace, on a thread of its own, and waits for it.
     ///
     /// # Errors
-    /// When the namespace cannot be entered (CAP_SYS_ADMIN).
+    /// When the namespace cannot be entered (CAP_SYS_ADMIN, unless the calling thread is in it).
     ///
     /// # Panics
     /// When `work` panics.
@@ -142,13 +143,26 @@ impl NetNs {
     /// Moves the calling thread into the namespace, for good: for a thread that was made for it.
     ///
     /// # Errors
-    /// Without CAP_SYS_ADMIN.
+    /// Without CAP_SYS_ADMIN, unless the thread is there already.
     pub fn enter(&self) -> Result<(), NetNsError> {
+        if self.holds_this_thread() {
+            return Ok(());
+        }
         setns(&self.file, CloneFlags::CLONE_NEWNET).map_err(|errno| NetNsError {
             label: self.label.clone(),
             action: "cannot be entered",
             source: errno.into(),
         })
+    }
+}
+
+impl NetNs {
+    /// Whether the calling thread is in this namespace. The kernel asks for CAP_SYS_ADMIN even from
+    /// whoever goes where they are.
+    fn holds_this_thread(&self) -> bool {
+        let (here, there) = (fs::metadata(OWN), self.file.metadata());
+        matches!((here, there), (Ok(here), Ok(there))
+            if (here.dev(), here.ino()) == (there.dev(), there.ino()))
     }
 }
 

@@ -3,7 +3,7 @@
 //!
 //! Each namespace has programs and maps of its own, since the same addresses may be in use in two.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
@@ -155,7 +155,7 @@ impl Probe {
                 namespace: namespace.label().into(),
                 source,
             })?;
-        let names: Vec<&str> = if selection.interfaces.is_empty() {
+        let names: BTreeSet<&str> = if selection.interfaces.is_empty() {
             interfaces
                 .values()
                 .map(|interface| interface.name.as_str())
@@ -195,6 +195,11 @@ impl Probe {
         })
     }
 
+    /// Stops watching: no packet after this is seen. Events and counters stay, and say the same.
+    pub fn detach(&mut self) {
+        self.attached.clear();
+    }
+
     /// How many interfaces are watched.
     #[must_use]
     pub fn watched(&self) -> usize {
@@ -231,8 +236,12 @@ impl Probe {
             let Ok(Plain(flow)) = self.flows.get(&key, 0) else {
                 continue;
             };
+            if flow.told() {
+                let _ = self.flows.remove(&key);
+                continue;
+            }
             let quiet = Duration::from_nanos(now.saturating_sub(flow.progress()));
-            let begun = flow.client().stage >= Stage::HELLO;
+            let begun = flow.client().stage >= Stage::GREETING;
             if quiet
                 < if begun {
                     threshold

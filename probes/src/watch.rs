@@ -56,7 +56,7 @@ pub(crate) struct Arguments {
     hook: HookName,
 
     /// Most handshakes under way at once, in each namespace.
-    #[arg(long, value_name = "N", default_value = "16384")]
+    #[arg(long, value_name = "N", default_value = "8192")]
     max_handshakes: NonZeroU32,
 
     /// Size of the ring buffer of each namespace, KiB; a power of two, at least 4.
@@ -125,9 +125,9 @@ pub(crate) fn watch(arguments: &Arguments) -> anyhow::Result<()> {
         .map(|namespace| Probe::start(namespace, &selection, &settings))
         .collect::<Result<Vec<_>, _>>()?;
     let watched: usize = probes.iter().map(Probe::watched).sum();
-    if arguments.format == Format::Human {
-        eprintln!("mtls-probe: watching {watched} interfaces; Ctrl-C ends it");
-    }
+    let plural = if watched == 1 { "" } else { "s" };
+    // On standard error in either format: who started it waits for this line, not for a time.
+    eprintln!("mtls-probe: watching {watched} interface{plural}; Ctrl-C ends it");
     let mut out = output(arguments.color);
     match run(&mut probes, &signals, arguments, &mut out) {
         Ok(()) => Ok(()),
@@ -149,6 +149,10 @@ fn run(
         let ended = wait(probes, signals, look)?;
         for probe in &mut *probes {
             let mut events = Vec::new();
+            if ended {
+                // First, so that nothing is counted that is not printed.
+                probe.detach();
+            }
             probe.drain(|event| events.push(*event));
             if Instant::now() >= look || ended {
                 events.extend(probe.sweep(clock::monotonic(), arguments.stall_after)?);

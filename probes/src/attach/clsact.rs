@@ -4,46 +4,40 @@
 //! which the kernel frees with the process; the filters' priority says which lock is theirs. A filter
 //! whose lock is free was left by a probe that was killed, and is removed here.
 //!
-//! The qdisc is made if there is none, and removed again if it was made here and nobody has put a
-//! filter into it since.
+//! The qdisc is made if there is none, and goes with the last probe if a probe made it and nobody
+//! else has put a filter into it since. Who made it is written where it outlives a probe that is
+//! killed: in the handle of its filters, which the next probes take over.
+//!
+//! Attaching and detaching pass through a door, another such socket, one probe at a time: else one
+//! could remove the qdisc that it has just found empty, and with it the other's first filter.
 
 use std::io;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixListener};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use aya::programs::tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions, TcError, TcHandle};
+use aya::programs::tc::{self as aya_tc, NlOptions, SchedClassifierLink, TcAttachOptions, TcError};
 use aya::programs::{Link as _, ProgramError, SchedClassifier};
-use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
-use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::tc::{TcHandle as Parent, TcMessage};
-use netlink_sys::protocols::NETLINK_ROUTE;
-use netlink_sys::{Socket, SocketAddr as NetlinkAddress};
 
 use super::DIRECTIONS;
+use super::tc::{self, Filter};
 use crate::netns::{NetNs, NetNsError};
 
 /// Probes that can watch one interface at once.
 const SLOTS: u16 = 8;
 /// The priority of the first slot's filters; far from those that `tc` gives by itself (49152 down).
 const PRIORITY: u16 = 0x6700;
-/// The handle of our filters: with the priority it says whose they are.
-const HANDLE: (u16, u16) = (0x6761, 0x756e);
+/// The handle of our filters in a qdisc that was there before any probe: with the priority it says
+/// whose they are.
+const GUEST: u32 = 0x6761_756e;
+/// The same, in a qdisc that a probe made.
+const MAKER: u32 = 0x6761_756f;
 
-/// `TC_H_CLSACT` and its two parents (linux/pkt_sched.h).
-const CLSACT: Parent = Parent {
-    major: 0xffff,
-    minor: 0xfff1,
-};
-const PARENTS: [Parent; 2] = [
-    Parent {
-        major: 0xffff,
-        minor: 0xfff2,
-    },
-    Parent {
-        major: 0xffff,
-        minor: 0xfff3,
-    },
-];
+/// How long another probe may take to attach or detach.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How often to look whether it has.
+const LOOK: Duration = Duration::from_millis(2);
 
 /// Why a clsact filter could not be attached.
 #[derive(Debug, thiserror::Error)]
@@ -51,12 +45,18 @@ pub enum ClsactError {
     /// The qdisc could not be made.
     #[error("clsact qdisc cannot be made: {0}")]
     Qdisc(#[from] TcError),
+    /// The interface has a qdisc that excludes clsact.
+    #[error("its {0} qdisc leaves no room for clsact, which sees both directions")]
+    Occupied(String),
     /// The filter could not be added.
     #[error("clsact filter cannot be added: {0}")]
     Filter(#[from] ProgramError),
     /// All slots are taken.
     #[error("clsact: {SLOTS} probes watch it already")]
     Slots,
+    /// Another probe began to attach or detach, and did not end.
+    #[error("clsact: another probe has been attaching or detaching for {}s", PATIENCE.as_secs())]
+    Door,
     /// The kernel did not say what it has.
     #[error("clsact: netlink: {0}")]
     Netlink(#[from] io::Error),
@@ -66,9 +66,10 @@ pub enum ClsactError {
 #[derive(Debug)]
 pub struct Filters {
     namespace: NetNs,
-    interface: String,
+    index: u32,
     links: Vec<SchedClassifierLink>,
     made_qdisc: bool,
+    // Dropped after the filters are gone.
     _lock: UnixListener,
 }
 
@@ -81,151 +82,136 @@ pub(super) fn attach(
     let own = namespace.try_clone()?;
     namespace.run(|| {
         let index = nix::net::if_::if_nametoindex(interface).map_err(io::Error::from)?;
-        let (slot, lock) = take_slot(interface, index)?;
-        let made_qdisc = match tc::qdisc_add_clsact(interface) {
-            Ok(()) => true,
-            Err(TcError::AlreadyAttached) => false,
-            Err(error) if exists(index)? => {
-                let _there_already = error;
-                false
-            }
-            Err(error) => return Err(error.into()),
-        };
+        let door = door(index)?;
+        let Slot {
+            priority,
+            lock,
+            inherited,
+        } = take_slot(index)?;
         let mut filters = Filters {
             namespace: own,
-            interface: interface.into(),
+            index,
             links: Vec::new(),
-            made_qdisc,
+            made_qdisc: make_qdisc(interface, index)? || inherited,
             _lock: lock,
         };
-        for direction in DIRECTIONS {
-            let options = TcAttachOptions::Netlink(NlOptions {
-                priority: PRIORITY + slot,
-                handle: handle(),
-                ..NlOptions::default()
-            });
-            let id = program.attach_with_options(interface, direction, options)?;
-            filters.links.push(program.take_link(id)?);
-        }
-        Ok(filters)
+        let added = filters.add(program, interface, priority);
+        // Before the filters, which pass through it when they are dropped.
+        drop(door);
+        added.map(|()| filters)
     })
 }
 
-fn handle() -> TcHandle {
-    TcHandle::new(HANDLE.0, HANDLE.1)
+/// Makes the qdisc unless it is there; `true`: it was not.
+fn make_qdisc(interface: &str, index: u32) -> Result<bool, ClsactError> {
+    let mut refused = None;
+    loop {
+        match (tc::qdisc(index)?, refused) {
+            (Some(kind), _) if kind == "clsact" => return Ok(false),
+            (Some(kind), _) => return Err(ClsactError::Occupied(kind)),
+            (None, Some(error)) => return Err(ClsactError::Qdisc(error)),
+            (None, None) => match aya_tc::qdisc_add_clsact(interface) {
+                Ok(()) => return Ok(true),
+                // Somebody may have been faster: look again.
+                Err(error) => refused = Some(error),
+            },
+        }
+    }
+}
+
+/// A place among the probes of an interface.
+struct Slot {
+    priority: u16,
+    lock: UnixListener,
+    /// The qdisc was made by a probe before this one.
+    inherited: bool,
 }
 
 /// The first free slot, after removing what dead probes left in any that is free.
-fn take_slot(interface: &str, index: u32) -> Result<(u16, UnixListener), ClsactError> {
+fn take_slot(index: u32) -> Result<Slot, ClsactError> {
+    let ours: Vec<Filter> = tc::filters(index)?
+        .into_iter()
+        .filter(|filter| filter.handle == GUEST || filter.handle == MAKER)
+        .filter(|filter| (PRIORITY..PRIORITY + SLOTS).contains(&filter.priority))
+        .collect();
     let mut taken = None;
     for slot in 0..SLOTS {
-        let address = SocketAddr::from_abstract_name(format!("mtls-probe/clsact/{index}/{slot}"))?;
-        let Ok(lock) = UnixListener::bind_addr(&address) else {
+        let Some(lock) = lock(index, &slot.to_string())? else {
             continue;
         };
-        for direction in DIRECTIONS {
-            // Finding nothing to remove is the ordinary case.
-            if let Ok(left) =
-                SchedClassifierLink::attached(interface, direction, PRIORITY + slot, handle(), None)
-            {
-                let _ = left.detach();
-            }
+        let priority = PRIORITY + slot;
+        for left in ours.iter().filter(|filter| filter.priority == priority) {
+            tc::remove_filter(index, *left)?;
         }
-        if taken.is_none() {
-            taken = Some((slot, lock));
+        taken.get_or_insert((priority, lock));
+    }
+    let (priority, lock) = taken.ok_or(ClsactError::Slots)?;
+    Ok(Slot {
+        priority,
+        lock,
+        inherited: ours.iter().any(|filter| filter.handle == MAKER),
+    })
+}
+
+/// Waits for the door of an interface.
+fn door(index: u32) -> Result<UnixListener, ClsactError> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match lock(index, "door")? {
+            Some(door) => return Ok(door),
+            None if Instant::now() >= deadline => return Err(ClsactError::Door),
+            None => thread::sleep(LOOK),
         }
     }
-    taken.ok_or(ClsactError::Slots)
+}
+
+/// Takes a lock of the calling thread's namespace; `None`: another process has it.
+fn lock(index: u32, name: &str) -> io::Result<Option<UnixListener>> {
+    let address = SocketAddr::from_abstract_name(format!("mtls-probe/clsact/{index}/{name}"))?;
+    match UnixListener::bind_addr(&address) {
+        Ok(lock) => Ok(Some(lock)),
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+impl Filters {
+    fn add(
+        &mut self,
+        program: &mut SchedClassifier,
+        interface: &str,
+        priority: u16,
+    ) -> Result<(), ClsactError> {
+        let handle = if self.made_qdisc { MAKER } else { GUEST };
+        for direction in DIRECTIONS {
+            let options = TcAttachOptions::Netlink(NlOptions {
+                priority,
+                handle: handle.into(),
+                ..NlOptions::default()
+            });
+            let id = program.attach_with_options(interface, direction, options)?;
+            self.links.push(program.take_link(id)?);
+        }
+        Ok(())
+    }
 }
 
 impl Drop for Filters {
     fn drop(&mut self) {
         let links = std::mem::take(&mut self.links);
-        let (interface, made_qdisc) = (&self.interface, self.made_qdisc);
+        let (index, made_qdisc) = (self.index, self.made_qdisc);
         // An interface or namespace that has vanished took its filters along.
         let _ = self.namespace.run(move || {
+            let door = door(index);
             for link in links {
                 let _ = link.detach();
             }
             if made_qdisc
-                && let Ok(index) = nix::net::if_::if_nametoindex(interface.as_str())
-                && matches!(empty(index), Ok(true))
+                && door.is_ok()
+                && matches!(tc::filters(index), Ok(left) if left.is_empty())
             {
-                let _ = remove(index);
+                let _ = tc::remove_qdisc(index);
             }
         });
-    }
-}
-
-/// Whether the interface has a clsact qdisc.
-fn exists(index: u32) -> io::Result<bool> {
-    let found = exchange(
-        RouteNetlinkMessage::GetQueueDiscipline(about(index, Parent::UNSPEC)),
-        NLM_F_DUMP,
-    )?;
-    Ok(found.iter().any(|message| {
-        matches!(message, RouteNetlinkMessage::NewQueueDiscipline(qdisc)
-            if qdisc.header.index == index as i32 && qdisc.header.parent == CLSACT)
-    }))
-}
-
-/// Whether neither direction has a filter.
-fn empty(index: u32) -> io::Result<bool> {
-    for parent in PARENTS {
-        let filters = exchange(
-            RouteNetlinkMessage::GetTrafficFilter(about(index, parent)),
-            NLM_F_DUMP,
-        )?;
-        if !filters.is_empty() {
-            return Ok(false);
-        }
-    }
-    Ok(true)
-}
-
-fn remove(index: u32) -> io::Result<()> {
-    exchange(
-        RouteNetlinkMessage::DelQueueDiscipline(about(index, CLSACT)),
-        NLM_F_ACK,
-    )
-    .map(drop)
-}
-
-fn about(index: u32, parent: Parent) -> TcMessage {
-    let mut message = TcMessage::with_index(index as i32);
-    message.header.parent = parent;
-    message
-}
-
-/// Sends one request and reads its answers to their end.
-fn exchange(request: RouteNetlinkMessage, flags: u16) -> io::Result<Vec<RouteNetlinkMessage>> {
-    let mut socket = Socket::new(NETLINK_ROUTE)?;
-    socket.bind_auto()?;
-    socket.connect(&NetlinkAddress::new(0, 0))?;
-    let mut message = NetlinkMessage::from(request);
-    message.header.flags = NLM_F_REQUEST | flags;
-    message.finalize();
-    let mut bytes = vec![0; message.buffer_len()];
-    message.serialize(&mut bytes);
-    socket.send(&bytes, 0)?;
-
-    let mut answers = Vec::new();
-    loop {
-        let (received, _) = socket.recv_from_full()?;
-        let mut rest = &received[..];
-        while !rest.is_empty() {
-            let answer = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest)
-                .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
-            // Answers are padded to four bytes.
-            let length = (answer.header.length as usize).next_multiple_of(4);
-            match answer.payload {
-                NetlinkPayload::Done(_) => return Ok(answers),
-                NetlinkPayload::Error(error) if error.code.is_none() => return Ok(answers),
-                NetlinkPayload::Error(error) => return Err(error.to_io()),
-                NetlinkPayload::InnerMessage(inner) => answers.push(inner),
-                _ => {}
-            }
-            rest = rest.get(length..).unwrap_or_default();
-        }
     }
 }

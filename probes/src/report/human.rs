@@ -1,5 +1,6 @@
 //! Lines for people: who did what to whom, where, and what it is called.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 
@@ -98,12 +99,18 @@ pub fn counters(counts: &Counts) -> String {
         "{NAME}{failed} failed handshakes, {} possibly unseen{NAME:#}",
         counts.lost()
     );
+    // Whatever number a server made up is no version that is known.
+    let mut rows: BTreeMap<_, u64> = BTreeMap::new();
     for ((class, version), count) in &counts.classes {
-        let version = record::version_name(*version).map_or_else(
+        let version = record::version_name(*version);
+        *rows.entry((*class, version)).or_default() += count.count;
+    }
+    for ((class, version), count) in rows {
+        let version = version.map_or_else(
             || "version unknown".to_owned(),
             |version| format!("TLS {version}"),
         );
-        let _ = writeln!(text, "{:>10} {} {version}", count.count, class.name());
+        let _ = writeln!(text, "{count:>10} {} {version}", class.name());
     }
     for (counter, count) in counts.counters.iter().filter(|(_, count)| **count > 0) {
         let mark = if counter.is_loss() { " (lost)" } else { "" };

@@ -1,0 +1,83 @@
+//! The shipped `mtls-probe` against live traffic: real packets between anonymous network namespaces,
+//! real OpenSSL where it matters, raw sockets where OpenSSL cannot be made to misbehave.
+//!
+//! | file | claims |
+//! |---|---|
+//! | `openssl` | what Debian's `openssl s_server` and `s_client` do to each other is named |
+//! | `clsact`, `tcx` | attaching, and what is left after every kind of end |
+//! | `exits` | privileges, bad usage, signals, exit codes, one clear line |
+//! | `losses` | what is not reported is counted, exactly |
+//! | `paths` | tagged frames, tunnels, loopback, namespaces that look alike |
+//! | `refusal` | a verifier's refusal keeps the whole log |
+//!
+//! Needs root, `openssl` and `ip`. Without them the trials are shown as ignored, with the reason, and
+//! the run fails when `GAUNTLET_REQUIRE=bpf` says that this machine must be able to run them.
+
+mod clsact;
+mod exits;
+mod losses;
+mod openssl;
+mod paths;
+mod raw;
+mod refusal;
+mod stand;
+mod tcx;
+mod watch;
+
+use std::process::{Command, ExitCode, Stdio};
+
+use gauntlet_probes::privileges;
+use libtest_mimic::{Arguments, Trial};
+
+fn main() -> ExitCode {
+    let mut trials: Vec<Trial> = [
+        openssl::trials(),
+        clsact::trials(),
+        tcx::trials(),
+        exits::trials(),
+        losses::trials(),
+        paths::trials(),
+        refusal::trials(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    if let Some(reason) = lacking() {
+        let count = trials.len();
+        if std::env::var("GAUNTLET_REQUIRE").is_ok_and(|required| required == "bpf") {
+            eprintln!("GAUNTLET_REQUIRE=bpf, but {count} trials cannot run: {reason}");
+            return ExitCode::FAILURE;
+        }
+        eprintln!("{count} trials ignored: {reason}");
+        trials = trials
+            .into_iter()
+            .map(|trial| trial.with_ignored_flag(true))
+            .collect();
+    }
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}
+
+/// Why the trials cannot run here.
+fn lacking() -> Option<String> {
+    if let Err(missing) = privileges::check(true) {
+        return Some(missing.to_string());
+    }
+    if !nix::unistd::geteuid().is_root() {
+        return Some("not root, which the trials need to become somebody else".into());
+    }
+    [
+        ("ip", "-V"),
+        ("tc", "-V"),
+        ("openssl", "version"),
+        ("setpriv", "-V"),
+    ]
+    .into_iter()
+    .find(|(program, version)| {
+        let quiet = Command::new(program)
+            .arg(version)
+            .stdout(Stdio::null())
+            .status();
+        !quiet.is_ok_and(|status| status.success())
+    })
+    .map(|(program, _)| format!("{program} is not installed"))
+}
