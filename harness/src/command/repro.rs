@@ -3,19 +3,30 @@
 
 use std::fs;
 use std::io::{self, BufRead, Write};
+use std::net::SocketAddr;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
+use gauntlet_harness::lab::Role;
+use gauntlet_harness::peer::{self, Match};
 use gauntlet_harness::probe::Spec;
 use gauntlet_harness::report::{CaseReport, Summary};
 use gauntlet_harness::run::{Settings, Worker};
 use gauntlet_harness::scenario::Case;
 
+use tokio::sync::oneshot;
+
 use super::run::{prepare, shelf};
 use super::signals::Signals;
 use super::{Failure, cannot_print, load};
 use crate::cli::Places;
+
+/// Where the server of a kept lane listens. No case's own port, nor a beacon's.
+const STANDING_PORT: u16 = 443;
+
+/// How long a connection to that server may take.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How often a kept lane looks for a signal or for the next try.
 const LOOK: Duration = Duration::from_millis(100);
@@ -95,26 +106,50 @@ fn show(case: &Case, report: &CaseReport) -> io::Result<()> {
     writeln!(out, "again:     {}", report.repro)
 }
 
-/// Keeps the lane until a signal; each Enter makes the handshake again.
+/// Keeps the lane and its server until a signal; each Enter makes the handshake again.
 fn stay(
     worker: &mut Worker,
     case: &Case,
     settings: &Settings,
     signals: &Signals,
 ) -> io::Result<()> {
-    describe(worker)?;
-    let again = enters();
-    while signals.caught().is_none() {
-        match again.recv_timeout(LOOK) {
-            Ok(()) => {
-                let report = worker.run(case, settings);
-                show(case, &report)?;
+    let Some((lane, probe)) = worker.stand() else {
+        return writeln!(
+            io::stdout(),
+            "nothing was kept: the lane could not be built"
+        );
+    };
+    let standing = Match {
+        scenario: &case.scenario,
+        tls: case.tls,
+        family: case.family,
+        lane: &lane,
+        port: STANDING_PORT,
+        seed: settings.seed,
+        deadline: PATIENCE,
+    };
+    thread::scope(|scope| {
+        let (stop, stopped) = oneshot::channel();
+        let server = scope.spawn(|| peer::serve(&standing, stopped));
+        let kept = describe(&standing, probe).and_then(|()| {
+            let again = enters();
+            while signals.caught().is_none() {
+                match again.recv_timeout(LOOK) {
+                    Ok(()) => show(case, &worker.run(case, settings))?,
+                    // Without a terminal there is no Enter; then only a signal ends it.
+                    Err(_) => overhear(worker)?,
+                }
             }
-            // Without a terminal there is no Enter; then only a signal ends it.
-            Err(_) => overhear(worker)?,
+            Ok(())
+        });
+        // It may have ended by itself, with an error that is told below.
+        let _gone = stop.send(());
+        match server.join() {
+            Ok(Ok(())) => kept,
+            Ok(Err(error)) => kept.and(Err(io::Error::other(error))),
+            Err(panic) => std::panic::resume_unwind(panic),
         }
-    }
-    Ok(())
+    })
 }
 
 /// Shows what the probe says of traffic that somebody else makes here.
@@ -129,13 +164,13 @@ fn overhear(worker: &mut Worker) -> io::Result<()> {
     Ok(())
 }
 
-fn describe(worker: &Worker) -> io::Result<()> {
+fn describe(standing: &Match<'_>, probe: Option<u32>) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    let Some((lane, pid)) = worker.stand() else {
-        return writeln!(out, "nothing was kept: the lane could not be built");
-    };
+    let lane = standing.lane;
     let (client, server) = (lane.client().path(), lane.server().path());
     let (client, server) = (client.display(), server.display());
+    let address = SocketAddr::new(lane.address(Role::Server, standing.family), standing.port);
+    let name = &standing.scenario.client.server_name;
     writeln!(out)?;
     writeln!(
         out,
@@ -145,13 +180,17 @@ fn describe(worker: &Worker) -> io::Result<()> {
     writeln!(out, "  the server's side:  nsenter --net={server} bash")?;
     writeln!(
         out,
+        "  the case's server:  nsenter --net={client} openssl s_client -connect {address} -servername {name}"
+    )?;
+    writeln!(
+        out,
         "  what goes by:       nsenter --net={server} tcpdump -nXi server0 tcp"
     )?;
     writeln!(
         out,
         "  what is attached:   nsenter --net={server} bpftool net"
     )?;
-    if let Some(pid) = pid {
+    if let Some(pid) = probe {
         writeln!(out, "  the probe:          process {pid}")?;
     }
     out.flush()

@@ -7,6 +7,7 @@
 //! - `certs`, `verifier`, `tls`: from a `Peer` to rustls' configuration
 //! - `socket`, `session`, `stepped`, `script`: one connection, one step after another
 //! - `case`, `side`: the two threads of a case, and the connections each makes
+//! - `standing`: a server that stays, for trying a case by hand
 //! - `beacon`: the failed handshake by which the harness knows that the probe has seen everything so far
 
 mod beacon;
@@ -17,6 +18,7 @@ mod script;
 mod session;
 mod side;
 mod socket;
+mod standing;
 mod stepped;
 mod tls;
 mod verifier;
@@ -25,4 +27,5 @@ pub use beacon::beacon;
 pub use case::{Endpoints, Match, Outcome, PeerError, drive};
 pub use certs::CertificateFailure;
 pub use script::ScriptFault;
+pub use standing::serve;
 pub use tls::ConfigFailure;

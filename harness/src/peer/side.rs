@@ -138,7 +138,28 @@ impl<'a> Side<'a> {
         self.play(move || Ok(Source::Connects(server)))
     }
 
-    fn server_address(&self) -> SocketAddr {
+    /// Follows the script with each connection, one after another, until accepting fails.
+    pub(super) async fn accept_all(&self, listener: &TcpListener) -> io::Error {
+        loop {
+            let socket = match listener.accept().await.map(|(tcp, _)| Socket::new(tcp)) {
+                Ok(Ok(socket)) => socket,
+                Ok(Err(error)) | Err(error) => return error,
+            };
+            let mut log = Log::new();
+            let mut actor = Actor {
+                role: self.role,
+                peer: &self.m.scenario.server,
+                endpoint: self.endpoint.as_ref(),
+                resumes: false,
+                early: &[],
+                log: &mut log,
+            };
+            // How it ended is for the client to see.
+            let _ended = timeout(self.m.deadline, actor.play(socket)).await;
+        }
+    }
+
+    pub(super) fn server_address(&self) -> SocketAddr {
         SocketAddr::new(
             self.m.lane.address(Role::Server, self.m.family),
             self.m.port,

@@ -5,6 +5,7 @@
 //! what was not reported by then was not reported at all.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::artifacts::{self, ArtifactError};
@@ -52,7 +53,7 @@ struct Rig {
     // Dropped in this order: whoever looks at the lane goes before it.
     probe: Probe,
     capture: Capture,
-    lane: Lane,
+    lane: Arc<Lane>,
     /// The first failure of the probe: nothing later can be said about it.
     deaf: Option<String>,
 }
@@ -179,17 +180,17 @@ impl Worker {
 
     /// The lane and the probe's process id, where they stand: for someone who wants to look.
     #[must_use]
-    pub fn stand(&self) -> Option<(&Lane, Option<u32>)> {
+    pub fn stand(&self) -> Option<(Arc<Lane>, Option<u32>)> {
         self.rig
             .as_ref()
             .ok()
-            .map(|rig| (&rig.lane, rig.probe.pid()))
+            .map(|rig| (Arc::clone(&rig.lane), rig.probe.pid()))
     }
 }
 
 impl Rig {
     fn new(index: usize, settings: &Settings) -> Result<Self, String> {
-        let lane = Lane::new(index).map_err(|error| error.to_string())?;
+        let lane = Arc::new(Lane::new(index).map_err(|error| error.to_string())?);
         let capture =
             Capture::start(lane.server(), SERVER_INTERFACE).map_err(|error| error.to_string())?;
         let probe = Probe::start(&settings.program, lane.server(), SERVER_INTERFACE)
