@@ -151,7 +151,7 @@ fn walk(context: &TcContext, flow: &mut Flow, parsed: &mut Parsed) {
         Walked::On => {}
         Walked::More => {
             // SAFETY: the context is the one this program was given.
-            let _ = unsafe { NEXT.tail_call(context, 0) };
+            unsafe { NEXT.tail_call(context, 0) };
             // It returns only on failure: the packet has more records than the kernel allows to follow.
             flow.lose(parsed.segment.from());
             count(Counter::StepsExhausted);

@@ -14,8 +14,7 @@ use gauntlet_wire::rules::Failure;
 /// only a few elements of this size at hand for each CPU, and a burst of connections finds none.
 /// The loader sets its size.
 #[map]
-pub(crate) static FLOWS: HashMap<FlowKey, Flow> =
-    HashMap::with_max_entries(8_192, 0);
+pub(crate) static FLOWS: HashMap<FlowKey, Flow> = HashMap::with_max_entries(8_192, 0);
 
 /// Failed handshakes ([`gauntlet_wire::event::Event`]). The loader sets its size.
 #[map]

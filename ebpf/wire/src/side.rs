@@ -5,7 +5,8 @@ use crate::flow::Segment;
 use crate::record::{self, RecordHeader};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-/// Bytes gathered at once for a field of a handshake message; the longest is [`Field::HelloStart`].
+/// Most bytes gathered for one field: more than a status line up to its status (10) or
+/// [`Field::HELLO_START`] (10), and a power of two, which makes a bound that the verifier sees.
 pub const GATHER: usize = 16;
 
 /// Letters of history kept for each side.
