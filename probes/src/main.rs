@@ -1,6 +1,7 @@
 //! `mtls-probe`: the command line. Exit codes are the contract's: 0 as expected, 2 the environment
 //! would not have it, 64 bad usage.
 
+mod programs;
 mod watch;
 
 use std::process::ExitCode;
@@ -25,6 +26,8 @@ struct Cli {
 enum Command {
     /// Watch live interfaces, and print a line for each handshake that fails.
     Watch(watch::Arguments),
+    /// Load the programs, attach none, and say what that costs this kernel.
+    Programs(programs::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -38,9 +41,13 @@ fn main() -> ExitCode {
             };
         }
     };
-    let Command::Watch(arguments) = cli.command;
-    match watch::watch(&arguments) {
-        Ok(()) => ExitCode::SUCCESS,
+    let ended = match cli.command {
+        Command::Watch(arguments) => watch::watch(&arguments).map(|()| true),
+        Command::Programs(arguments) => programs::programs(&arguments),
+    };
+    match ended {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(ENVIRONMENT),
         Err(error) => {
             eprintln!("mtls-probe: {}", told(&error));
             ExitCode::from(ENVIRONMENT)

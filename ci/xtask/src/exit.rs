@@ -7,5 +7,7 @@ pub(crate) const OK: u8 = 0;
 pub(crate) const UNEXPECTED: u8 = 1;
 /// No verdict could be reached: environment, harness or infrastructure.
 pub(crate) const NO_VERDICT: u8 = 2;
+/// The selection matched nothing.
+pub(crate) const NOTHING: u8 = 3;
 /// Bad usage.
 pub(crate) const USAGE: u8 = 64;

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod apt;
 mod bench;
 mod child;
 mod exit;
@@ -63,14 +64,7 @@ enum Task {
         quick: bool,
     },
     /// The conformance suite on real kernels in virtual machines
-    Matrix {
-        /// Kernel series, for example 5.10,6.1
-        #[arg(long, value_delimiter = ',', value_name = "LIST")]
-        kernel: Vec<String>,
-        /// Substrings of case ids; several are OR-ed
-        #[arg(value_name = "FILTER")]
-        filters: Vec<String>,
-    },
+    Matrix(matrix::Options),
 }
 
 fn main() -> ExitCode {
@@ -95,7 +89,7 @@ fn main() -> ExitCode {
         Task::Test => gates::run(),
         Task::Fuzz { target, seconds } => fuzz::run(target.as_deref(), seconds),
         Task::Bench { quick } => bench::run(quick),
-        Task::Matrix { kernel, filters } => Ok(matrix::run(&kernel, &filters)),
+        Task::Matrix(options) => matrix::run(&options),
     };
     match result {
         Ok(code) => ExitCode::from(code),

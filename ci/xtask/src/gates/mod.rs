@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::Result;
 
-use crate::{exit, machine, paths, setup};
+use crate::{exit, machine, matrix, paths, setup};
 
 mod bpf_objects;
 mod cargo;
@@ -64,6 +64,8 @@ fn run_gates(outcomes: &mut Vec<Outcome>) {
     run("clippy-bpf", &|| Ok((cargo::clippy_bpf(&root)?, None)));
     run("docs", &|| Ok((cargo::docs(&root)?, None)));
     run("test", &|| cargo::test(&root, no_bpf.is_none()));
+    run("matrix", &kernels);
+    run("vm-faults", &|| Ok((faults()?, None)));
     run("bench-smoke", &|| Ok((cargo::bench_smoke(&root)?, None)));
     run("left-behind", &|| {
         Ok((left_behind::compare(before.as_ref()), None))
@@ -105,6 +107,31 @@ fn bpf_possible(cannot: Option<&str>) -> Verdict {
         None => Verdict::Passed,
         Some(reason) => Verdict::NotRun(format!("BPF cannot be loaded here: {reason}")),
     }
+}
+
+/// A matrix that takes a broken guest for a good one is worth nothing.
+fn faults() -> Result<Verdict> {
+    Ok(match matrix::faults_gate()? {
+        exit::OK => Verdict::Passed,
+        exit::UNEXPECTED => Verdict::Failed("a broken guest was not told as what it is".into()),
+        _ => Verdict::NotRun("no kernel to boot; see above".into()),
+    })
+}
+
+/// Three kernels in virtual machines. Without QEMU this is a gate that could not run, never a skip.
+fn kernels() -> Result<Finding> {
+    let (code, passed, failed) = matrix::gate()?;
+    let tests = Counts {
+        passed,
+        failed,
+        skipped: 0,
+    };
+    let verdict = match code {
+        exit::OK => Verdict::Passed,
+        exit::UNEXPECTED => Verdict::Failed("a kernel differs from what is expected".into()),
+        _ => Verdict::NotRun("no verdict on some kernel; see above".into()),
+    };
+    Ok((verdict, Some(tests)))
 }
 
 fn exit_code(outcomes: &[Outcome]) -> u8 {

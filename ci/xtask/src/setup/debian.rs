@@ -23,14 +23,18 @@ const BUILD: [&str; 7] = [
 const FUZZ: [&str; 1] = ["g++"]; // libFuzzer is C++
 
 /// What only virtual machines need.
-const VM: [&str; 2] = ["qemu-guest-agent", "qemu-system-x86"]; // as vmtest wants them
+const VM: [&str; 3] = [
+    "qemu-guest-agent", // vmtest talks to it in the guest, which has the host's root
+    "qemu-system-x86",
+    "xz-utils", // newer kernels compress their modules
+];
 
 pub(super) fn ensure(scope: Scope) -> Result<Step> {
     let mut wanted = BUILD.to_vec();
     if matches!(scope, Scope::Fuzz | Scope::All) {
         wanted.extend(FUZZ);
     }
-    if scope == Scope::All {
+    if matches!(scope, Scope::Vm | Scope::All) {
         wanted.extend(VM);
     }
     if !Path::new("/var/lib/dpkg/status").exists() {

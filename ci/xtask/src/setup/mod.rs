@@ -24,8 +24,10 @@ pub(crate) use cargo_tool::CargoTool;
 pub(crate) enum Scope {
     /// What building, running and testing needs.
     Build,
-    /// That, and what fuzzing needs.
+    /// What building needs, and fuzzing.
     Fuzz,
+    /// What building needs, and virtual machines.
+    Vm,
     /// All that any command needs.
     All,
 }
@@ -60,7 +62,7 @@ pub(crate) fn ensure(scope: Scope) -> Result<Setup> {
     if matches!(scope, Scope::Fuzz | Scope::All) {
         steps.push(("cargo-fuzz", CargoTool::FUZZ.ensure(&cache)));
     }
-    if scope == Scope::All {
+    if matches!(scope, Scope::Vm | Scope::All) {
         steps.push(("vmtest", CargoTool::VMTEST.ensure(&cache)));
     }
 

@@ -15,7 +15,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 use super::{Step, say};
-use crate::{child, toolchain::Toolchain};
+use crate::{apt::Apt, child, toolchain::Toolchain};
 
 /// Suites beyond the configured ones that may have the version wanted. A mirror
 /// keeps all suites, whichever of them apt is configured to use.
@@ -79,15 +79,11 @@ fn link(sources: &Path, source_dir: &Path) -> Result<()> {
 
 /// Leaves the sources at `sources`, or nothing.
 ///
-/// apt does the fetching, with lists and cache of its own: it knows the mirror
-/// and the proxy, and checks the signature of the suite and with it the SHA256
-/// of the package. None of this needs root.
+/// apt checks the signature of the suite and with it the SHA256 of the package.
 fn from_debian(release: &str, cache: &Path, sources: &Path) -> Result<()> {
     let work = cache.join("rust-src.partial");
     remove(&work)?;
-    for dir in ["lists/partial", "cache/archives/partial", "unpacked"] {
-        fs::create_dir_all(work.join(dir)).context("cannot create a work folder")?;
-    }
+    fs::create_dir_all(work.join("unpacked")).context("cannot create a work folder")?;
     let deb = download(release, &work)?;
     child::quiet(
         child::command("dpkg-deb")
@@ -125,20 +121,20 @@ fn download(release: &str, work: &Path) -> Result<PathBuf> {
     if sources.is_empty() {
         bail!("apt has no package lists: as root, run apt-get update, then this again");
     }
+    let apt = Apt::in_folder(work)?;
     for source in sources {
-        fs::write(work.join("sources.list"), format!("{source}\n"))
-            .context("cannot write a file")?;
+        apt.set_sources(&[source])?;
         // A suite that this mirror does not have is the normal case.
-        if child::quiet(apt("apt-get", work).args(["-q", "update"])).is_err() {
+        if child::quiet(apt.command("apt-get").args(["-q", "update"])).is_err() {
             continue;
         }
-        let table = child::quiet(apt("apt-cache", work).args(["madison", "rust-src"]))?;
+        let table = child::quiet(apt.command("apt-cache").args(["madison", "rust-src"]))?;
         let Some(version) = package_version(&table, release) else {
             continue;
         };
         say(format!("downloading Debian's rust-src {version}"));
         child::quiet(
-            apt("apt-get", work)
+            apt.command("apt-get")
                 .args(["-q", "download"])
                 .arg(format!("rust-src={version}"))
                 .current_dir(work),
@@ -151,23 +147,6 @@ fn download(release: &str, work: &Path) -> Result<PathBuf> {
     bail!(
         "no suite of the configured mirrors has rust-src {release}; run where rustup can: rustup component add rust-src"
     )
-}
-
-/// apt with all of its state in `work`, and the machine's keys and proxy.
-fn apt(program: &str, work: &Path) -> std::process::Command {
-    let mut apt = child::command(program);
-    for (key, file) in [
-        ("Dir::Etc::sourcelist", "sources.list"),
-        ("Dir::Etc::sourceparts", "no-such-folder"),
-        ("Dir::State::lists", "lists"),
-        ("Dir::Cache", "cache"),
-    ] {
-        apt.arg("-o")
-            .arg(format!("{key}={}", work.join(file).display()));
-    }
-    // apt's own user could not write into a folder below somebody's home.
-    apt.args(["-o", "APT::Sandbox::User=root"]);
-    apt
 }
 
 /// Lines for a sources.list, the most likely first: the mirrors come from apt's

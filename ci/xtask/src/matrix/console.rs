@@ -1,0 +1,147 @@
+//! What a guest's kernel said, judged: one line that should never be there makes a run red.
+
+/// Parts of lines that are red, with what they mean.
+const DENIED: [(&str, &str); 13] = [
+    ("Kernel panic", "a panic"),
+    ("Oops:", "an oops"),
+    ("BUG:", "a bug the kernel noticed"),
+    ("kernel BUG at", "a failed assertion"),
+    ("WARNING:", "a warning with a stack"),
+    ("general protection fault", "a general protection fault"),
+    ("UBSAN:", "undefined behaviour"),
+    ("KASAN:", "a bad memory access"),
+    ("soft lockup", "a lockup"),
+    ("hard LOCKUP", "a lockup"),
+    ("rcu_sched self-detected stall", "an RCU stall"),
+    ("detected stalls on CPUs", "an RCU stall"),
+    ("blocked for more than", "a hung task"),
+];
+
+/// Parts of lines that would be denied and mean nothing, each with the reason. None of the series
+/// needs one today.
+const ALLOWED: [(&str, &str); 0] = [];
+
+/// The first line that is red, and what it is.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Finding {
+    pub(crate) what: &'static str,
+    pub(crate) line: String,
+}
+
+/// Only the kernel's own lines count, which begin with its clock: a test may print anything.
+pub(crate) fn judge(log: &str) -> Option<Finding> {
+    judge_but(log, &ALLOWED)
+}
+
+fn judge_but(log: &str, allowed: &[(&str, &str)]) -> Option<Finding> {
+    log.lines().map(str::trim_end).find_map(|line| {
+        let message = of_kernel(line)?;
+        if allowed.iter().any(|(part, _)| message.contains(part)) {
+            return None;
+        }
+        let (_, what) = DENIED.iter().find(|(part, _)| message.contains(part))?;
+        Some(Finding {
+            what,
+            line: message.to_owned(),
+        })
+    })
+}
+
+/// What follows `[   12.345678] `, with the caller's id where the kernel prints one.
+fn of_kernel(line: &str) -> Option<&str> {
+    let (clock, message) = line.split_once('[')?.1.split_once(']')?;
+    let is_clock = clock.trim().contains('.')
+        && clock
+            .trim()
+            .bytes()
+            .all(|byte| byte.is_ascii_digit() || byte == b'.');
+    is_clock.then(|| message.trim_start())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEALTHY: &str = include_str!("fixtures/healthy.console");
+    const PANIC: &str = include_str!("fixtures/panic.console");
+
+    #[test]
+    fn a_healthy_boot_is_green() {
+        assert_eq!(judge(HEALTHY), None);
+        assert_eq!(judge(""), None);
+    }
+
+    #[test]
+    fn a_panic_is_red_and_named() {
+        let found = judge(PANIC).unwrap();
+        assert_eq!(found.what, "a panic");
+        assert!(
+            found.line.starts_with("Kernel panic - not syncing"),
+            "{found:?}"
+        );
+    }
+
+    #[test]
+    fn every_kind_is_red_as_its_kernel_writes_it() {
+        for (line, what) in [
+            ("[    9.1] Oops: 0002 [#1] SMP PTI", "an oops"),
+            ("[   31.024160] Oops: Oops: 0000 [#1] SMP NOPTI", "an oops"),
+            (
+                "[    3.000001] BUG: kernel NULL pointer dereference, address: 0000000000000008",
+                "a bug the kernel noticed",
+            ),
+            (
+                "[   12.345678] WARNING: CPU: 1 PID: 88 at kernel/bpf/core.c:99 bpf_check+0x1/0x2",
+                "a warning with a stack",
+            ),
+            (
+                "[   12.345678] WARNING: kernel/bpf/verifier.c:20100 at do_check+0x1/0x2, CPU#0: x/1",
+                "a warning with a stack",
+            ),
+            (
+                "[  120.1] watchdog: BUG: soft lockup - CPU#0 stuck for 22s! [kworker/0:1:9]",
+                "a bug the kernel noticed",
+            ),
+            (
+                "[  243.5] INFO: task mtls-probe:120 blocked for more than 120 seconds.",
+                "a hung task",
+            ),
+            (
+                "[   61.0] rcu: INFO: rcu_sched detected stalls on CPUs/tasks:",
+                "an RCU stall",
+            ),
+            (
+                "[   61.0][  T120] general protection fault, probably for non-canonical address",
+                "a general protection fault",
+            ),
+        ] {
+            let found = judge(line).unwrap_or_else(|| panic!("{line} must be red"));
+            assert_eq!(found.what, what, "{line}");
+        }
+    }
+
+    #[test]
+    fn what_a_program_prints_is_not_the_kernels() {
+        assert_eq!(
+            judge("Kernel panic, says a test\n[core] WARNING: of a program"),
+            None
+        );
+    }
+
+    #[test]
+    fn an_allowed_line_is_passed_over_and_the_next_is_not() {
+        let log = "[    0.1] WARNING: harmless here\n[    0.2] WARNING: CPU: 0 PID: 1 at x.c:1\n";
+        let found = judge_but(log, &[("harmless here", "a reason")]).unwrap();
+        assert!(found.line.contains("x.c:1"));
+    }
+
+    #[test]
+    fn every_allowed_line_would_be_denied() {
+        for (part, _) in ALLOWED {
+            assert!(
+                DENIED.iter().any(|(denied, _)| part.contains(denied)),
+                "{part}"
+            );
+        }
+    }
+}

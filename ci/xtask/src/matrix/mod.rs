@@ -1,0 +1,563 @@
+//! `cargo xtask matrix`: the conformance suite on stock kernels, in virtual machines.
+//!
+//! Data flows one way: [`package`] (which) → [`mirror`] (fetch) → [`kernel`] (keep what is needed) →
+//! [`folder`] (ready to boot) → [`vm`] (vmtest, with a limit) → [`results`] and [`console`] (what came
+//! back) → [`verdict`] → [`report`]. Nothing is green that did not run: a verdict needs a whole result
+//! with its end marker, and a kernel that had nothing to complain of.
+//!
+//! Runs kernels one after another: a guest keeps both cores of a small machine busy.
+
+use std::{
+    fs,
+    io::{Write, stdout},
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result};
+use clap::{Args, ValueEnum};
+use gauntlet_guest::qemu::Accelerator;
+
+mod accelerator;
+mod build;
+mod console;
+mod cpio;
+mod faults;
+mod folder;
+mod kernel;
+mod library;
+mod mirror;
+mod package;
+mod refusal;
+mod report;
+mod results;
+mod series;
+mod support;
+mod targets;
+mod verdict;
+mod vm;
+
+use folder::Folder;
+use kernel::Kernel;
+use report::Run;
+use results::Results;
+use series::Shard;
+use verdict::{Judgement, Verdict};
+
+use crate::{child, exit, paths, setup};
+
+/// Any will do, as long as all kernels have the same.
+const DEFAULT_SEED: u64 = 1;
+
+/// What `cargo xtask matrix` takes.
+#[derive(Debug, Default, Args)]
+pub(crate) struct Options {
+    /// Kernel series, for example 5.10,6.1; default: all
+    #[arg(long, value_delimiter = ',', value_name = "LIST")]
+    kernel: Vec<String>,
+    /// A kernel of your own instead: its bzImage
+    #[arg(long, value_name = "FILE", requires = "modules", conflicts_with_all = ["kernel", "shard"])]
+    kernel_image: Option<PathBuf>,
+    /// The folder that holds the modules of --kernel-image
+    #[arg(long, value_name = "DIR", requires = "kernel_image")]
+    modules: Option<PathBuf>,
+    /// Only part I of N of the kernels
+    #[arg(long, value_name = "I/N")]
+    shard: Option<Shard>,
+    /// Fetch and build everything that plain `vmtest` needs, and run nothing
+    #[arg(long)]
+    prepare: bool,
+    /// Instead of the suite: guests that go wrong on purpose, each of which has to be told as that
+    #[arg(long)]
+    faults: bool,
+    /// Print the selected kernels, and run nothing
+    #[arg(long)]
+    list: bool,
+    /// Print the README's table of support.toml, and run nothing
+    #[arg(long)]
+    table: bool,
+    /// Print the text of vmtest.toml, and do nothing else
+    #[arg(long, hide = true)]
+    targets: bool,
+    /// How to print: human; ndjson, of a run; json, of --list
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+    /// Also write JUnit XML
+    #[arg(long, value_name = "FILE")]
+    junit: Option<PathBuf>,
+    /// Also append a Markdown table, for a CI job's page
+    #[arg(long, value_name = "FILE")]
+    summary: Option<PathBuf>,
+    /// Seeds ports and certificates, the same on every kernel
+    #[arg(long, default_value_t = DEFAULT_SEED)]
+    seed: u64,
+    /// Seconds that one kernel may take; default: 240 with KVM, four times that without
+    #[arg(long, value_name = "SECONDS")]
+    time_limit: Option<u64>,
+    /// Filters are whole case ids
+    #[arg(long)]
+    exact: bool,
+    /// Substrings of case ids; several are OR-ed
+    #[arg(value_name = "FILTER")]
+    filters: Vec<String>,
+    /// More arguments for `gauntlet run`.
+    #[arg(skip)]
+    arguments: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum Format {
+    #[default]
+    Human,
+    Ndjson,
+    Json,
+}
+
+impl Options {
+    /// The cases, as arguments of `gauntlet list` and `gauntlet run`.
+    fn selection(&self) -> Vec<String> {
+        let exact = self.exact.then(|| "--exact".to_owned());
+        self.filters.iter().cloned().chain(exact).collect()
+    }
+}
+
+/// A kernel that is to be run.
+struct Target {
+    name: String,
+    folder: Folder,
+    configuration: PathBuf,
+}
+
+pub(crate) fn run(options: &Options) -> Result<u8> {
+    if options.targets {
+        print!("{}", targets::checked_in());
+        return Ok(exit::OK);
+    }
+    if options.table {
+        print!("{}", support::Table::read()?.markdown());
+        return Ok(exit::OK);
+    }
+    if (options.format == Format::Json) != (options.list && options.format != Format::Human) {
+        eprintln!("xtask: --format json is for --list, ndjson for a run");
+        return Ok(exit::USAGE);
+    }
+    let selected = match series::select(&options.kernel, options.shard) {
+        Ok(selected) => selected,
+        Err(line) => {
+            eprintln!("xtask: {line}");
+            return Ok(exit::USAGE);
+        }
+    };
+    let names: Vec<&str> = selected.iter().map(|series| series.name).collect();
+    if options.list {
+        match options.format {
+            Format::Json => println!("{}", serde_json::to_string(&names)?),
+            _ => names.iter().for_each(|name| println!("{name}")),
+        }
+        return Ok(exit::OK);
+    }
+    if names.is_empty() {
+        eprintln!("xtask: this shard has no kernel");
+        return Ok(exit::NOTHING);
+    }
+    let runs = match runs(options, &selected)? {
+        Ended::Early(code) => return Ok(code),
+        Ended::Ran(runs) => runs,
+    };
+    let disagreements = verdict::disagreements(&runs);
+    publish(options, &runs, &disagreements)?;
+    Ok(exit_code(&runs, &disagreements))
+}
+
+/// Whether guests that go wrong are told as what they are: another gate of `cargo xtask test`.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) fn faults_gate() -> Result<u8> {
+    run(&Options {
+        kernel: vec![series::GATE[0].into()],
+        faults: true,
+        ..Options::default()
+    })
+}
+
+/// The gate of `cargo xtask test`: the exit code, and how many cases passed and did not.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) fn gate() -> Result<(u8, u64, u64)> {
+    let options = Options {
+        kernel: series::GATE.map(String::from).into(),
+        seed: DEFAULT_SEED,
+        ..Options::default()
+    };
+    let selected = series::select(&options.kernel, None).map_err(anyhow::Error::msg)?;
+    let runs = match runs(&options, &selected)? {
+        Ended::Early(code) => return Ok((code, 0, 0)),
+        Ended::Ran(runs) => runs,
+    };
+    let disagreements = verdict::disagreements(&runs);
+    publish(&options, &runs, &disagreements)?;
+    let sum = |of: fn(&results::Summary) -> u64| {
+        runs.iter()
+            .filter_map(|run| run.results.as_ref())
+            .map(|results| of(&results.summary))
+            .sum()
+    };
+    let passed = sum(|summary| summary.pass + summary.xfail);
+    Ok((
+        exit_code(&runs, &disagreements),
+        passed,
+        sum(results::Summary::red),
+    ))
+}
+
+/// `gauntlet run` in a guest, for a machine that cannot load BPF itself: prints what it printed, and
+/// returns its exit code where it has one.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) fn instead(filters: &[String], arguments: &[String]) -> Result<u8> {
+    let carried = match Carried::of(arguments) {
+        Ok(carried) => carried,
+        Err(line) => {
+            eprintln!("xtask: {line}");
+            return Ok(exit::USAGE);
+        }
+    };
+    let newest = series::GATE[series::GATE.len() - 1];
+    let options = Options {
+        kernel: vec![newest.into()],
+        filters: filters.into(),
+        arguments: carried.arguments,
+        ..Options::default()
+    };
+    let selected = series::select(&options.kernel, None).map_err(anyhow::Error::msg)?;
+    let runs = match runs(&options, &selected)? {
+        Ended::Early(code) => return Ok(code),
+        Ended::Ran(runs) => runs,
+    };
+    let cases = Folder::of(newest)
+        .results()
+        .join(gauntlet_guest::protocol::CASES);
+    if carried.ndjson {
+        stdout().write_all(&fs::read(&cases).unwrap_or_default())?;
+    } else {
+        // It tells of a broken file by itself, and the verdict does so below.
+        child::live(
+            child::command(folder::root().join("bin/gauntlet"))
+                .arg("report")
+                .arg(&cases),
+        )?;
+    }
+    let code = runs
+        .first()
+        .and_then(|run| u8::try_from(run.results.as_ref()?.code).ok());
+    Ok(exit_code(&runs, &[]).max(code.unwrap_or_default()))
+}
+
+/// Arguments of `gauntlet run` that make sense in a guest.
+#[derive(Debug, PartialEq, Eq)]
+struct Carried {
+    arguments: Vec<String>,
+    /// Whether NDJSON was asked for; in the guest, it always is.
+    ndjson: bool,
+}
+
+impl Carried {
+    fn of(arguments: &[String]) -> Result<Self, String> {
+        let mut carried = Self {
+            arguments: Vec::new(),
+            ndjson: false,
+        };
+        let mut rest = arguments.iter();
+        while let Some(argument) = rest.next() {
+            let (name, value) = argument.split_once('=').unwrap_or((argument, ""));
+            match name {
+                "--format" if value.is_empty() => {
+                    carried.ndjson = rest.next().is_some_and(|value| value == "ndjson");
+                }
+                "--format" => carried.ndjson = value == "ndjson",
+                "--junit" | "--artifacts" | "--scenarios" | "--color" => {
+                    return Err(format!(
+                        "{name} names something of this machine, and this runs in a VM"
+                    ));
+                }
+                _ => carried.arguments.push(argument.clone()),
+            }
+        }
+        Ok(carried)
+    }
+}
+
+/// How far it came.
+enum Ended {
+    /// Nothing was run; whoever has to know was told.
+    Early(u8),
+    Ran(Vec<Run>),
+}
+
+/// Builds, fetches, boots and judges.
+fn runs(options: &Options, selected: &[&series::Series]) -> Result<Ended> {
+    if let Some(code) = setup::blocked(setup::Scope::Vm)? {
+        return Ok(Ended::Early(code));
+    }
+    let _one_matrix_at_a_time = folder::lock()?;
+    let Some(bin) = build::build()? else {
+        eprintln!("xtask: gauntlet does not build, so nothing was run");
+        return Ok(Ended::Early(exit::NO_VERDICT));
+    };
+    // A selection without cases is not worth a boot.
+    let mut list = child::command(bin.join("gauntlet"));
+    list.arg("list")
+        .args(&options.filters)
+        .current_dir(paths::repo_root());
+    let listed = child::output(&mut list)?;
+    if !listed.status.success() {
+        eprint!("{}", String::from_utf8_lossy(&listed.stderr));
+        let code = listed.status.code().and_then(|code| code.try_into().ok());
+        return Ok(Ended::Early(code.unwrap_or(exit::NO_VERDICT)));
+    }
+    let (targets, mut runs) = prepare(options, selected, &bin)?;
+    if options.prepare {
+        for run in &runs {
+            eprintln!(
+                "xtask: {}: {}",
+                run.kernel,
+                run.judgement.reasons.join("; ")
+            );
+        }
+        if let Some(first) = targets.first() {
+            accelerator::find(&first.folder)?;
+        }
+        let ready: Vec<&str> = targets.iter().map(|target| target.name.as_str()).collect();
+        say(format!("ready for vmtest: {}", ready.join(", ")));
+        return Ok(Ended::Early(if runs.is_empty() {
+            exit::OK
+        } else {
+            exit::NO_VERDICT
+        }));
+    }
+    if let Some(first) = targets.first() {
+        let accelerator = accelerator::find(&first.folder)?;
+        let limit = options
+            .time_limit
+            .map_or_else(|| vm::limit(accelerator), Duration::from_secs);
+        say(format!(
+            "accelerator: {}; a kernel may take {} s",
+            accelerator.name(),
+            limit.as_secs()
+        ));
+        if options.faults {
+            let wrong = faults::check(first, accelerator)?;
+            for line in &wrong {
+                eprintln!("xtask: {line}");
+            }
+            let code = if wrong.is_empty() {
+                exit::OK
+            } else {
+                exit::UNEXPECTED
+            };
+            return Ok(Ended::Early(code));
+        }
+        let table = support::Table::read()?;
+        for target in &targets {
+            runs.push(one(target, options, accelerator, limit, &table)?);
+        }
+    }
+    runs.sort_by_key(|run| selected.iter().position(|series| series.name == run.kernel));
+    Ok(Ended::Ran(runs))
+}
+
+/// What can be booted, and for what cannot, why.
+fn prepare(
+    options: &Options,
+    selected: &[&series::Series],
+    bin: &Path,
+) -> Result<(Vec<Target>, Vec<Run>)> {
+    let init = bin.join("gauntlet-init");
+    if let (Some(image), Some(modules)) = (&options.kernel_image, &options.modules) {
+        return Ok((vec![own(image, modules, &init)?], Vec::new()));
+    }
+    let library = library::Library::open(&paths::cache_dir()?, options.prepare);
+    let (mut targets, mut runs) = (Vec::new(), Vec::new());
+    for series in selected {
+        let folder = Folder::of(series.name);
+        match library
+            .kernel(series)
+            .and_then(|kernel| folder.fill(&kernel, &init))
+        {
+            Ok(()) => targets.push(Target {
+                name: series.name.into(),
+                folder,
+                configuration: paths::repo_root().join("vmtest.toml"),
+            }),
+            Err(error) => runs.push(Run {
+                kernel: series.name.into(),
+                accelerator: Accelerator::Tcg,
+                judgement: Judgement {
+                    verdict: Verdict::Infra,
+                    // One line, whatever came before it.
+                    reasons: vec![format!("{error:#}").replace('\n', " ")],
+                },
+                results: None,
+                took: Duration::ZERO,
+            }),
+        }
+    }
+    Ok((targets, runs))
+}
+
+/// A kernel that nobody packaged, under a name that is no series.
+fn own(image: &Path, modules: &Path, init: &Path) -> Result<Target> {
+    const NAME: &str = "own";
+    let folder = Folder::of(NAME);
+    let kept = Kernel::keep(modules, image, &folder.path().join("kernel"))?;
+    folder.fill(&kept, init)?;
+    let configuration = folder.path().join("vmtest.toml");
+    fs::write(&configuration, targets::own(NAME, &folder::root()))
+        .with_context(|| format!("cannot write {}", configuration.display()))?;
+    Ok(Target {
+        name: NAME.into(),
+        folder,
+        configuration,
+    })
+}
+
+fn one(
+    target: &Target,
+    options: &Options,
+    accelerator: Accelerator,
+    limit: Duration,
+    table: &support::Table,
+) -> Result<Run> {
+    let mut request = options.selection();
+    request.extend_from_slice(&options.arguments);
+    if !request
+        .iter()
+        .any(|argument| argument.starts_with("--seed"))
+    {
+        request.extend(["--seed".into(), options.seed.to_string()]);
+    }
+    target.folder.ask(&request)?;
+    let start = Instant::now();
+    let seen = vm::run(&target.name, &target.folder, &target.configuration, limit)?;
+    let results = seen.results.as_ref().ok();
+    let mut differences = results.map_or_else(Vec::new, |results| {
+        verdict::differences(&target.name, results, table)
+    });
+    for refusal in refusal::keep(&target.name, &target.folder, results)? {
+        differences.push(format!("the refusal is kept in {}", refusal.display()));
+    }
+    let judgement = verdict::judge(&seen, &differences);
+    let took = start.elapsed();
+    if let Some(case) = results.and_then(Results::first_red) {
+        say(format!(
+            "again: cargo xtask matrix --kernel {} --seed {} --exact {}",
+            target.name, options.seed, case.id
+        ));
+    }
+    say(format!(
+        "{}: {}, {} s",
+        target.name,
+        judgement.verdict.name(),
+        took.as_secs()
+    ));
+    for reason in &judgement.reasons {
+        say(format!("{}: {reason}", target.name));
+    }
+    Ok(Run {
+        kernel: target.name.clone(),
+        accelerator,
+        judgement,
+        results: seen.results.ok(),
+        took,
+    })
+}
+
+fn publish(options: &Options, runs: &[Run], disagreements: &[String]) -> Result<()> {
+    let text = match options.format {
+        Format::Ndjson => report::ndjson(runs),
+        _ => report::human(runs),
+    };
+    let mut out = stdout().lock();
+    write!(out, "{text}")?;
+    out.flush()?;
+    for line in disagreements {
+        eprintln!("xtask: {line}");
+    }
+    if let Some(path) = &options.junit {
+        fs::write(path, report::junit(runs))
+            .with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    if let Some(path) = &options.summary {
+        let append = fs::File::options().create(true).append(true).open(path);
+        append
+            .and_then(|mut file| file.write_all(report::markdown(runs).as_bytes()))
+            .with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// No verdict wins over an unexpected one.
+fn exit_code(runs: &[Run], disagreements: &[String]) -> u8 {
+    let any = |wanted: &[Verdict]| {
+        runs.iter()
+            .any(|run| wanted.contains(&run.judgement.verdict))
+    };
+    if runs.is_empty() || any(&[Verdict::Hang, Verdict::Infra]) {
+        exit::NO_VERDICT
+    } else if any(&[Verdict::Fail]) || !disagreements.is_empty() {
+        exit::UNEXPECTED
+    } else {
+        exit::OK
+    }
+}
+
+fn say(line: impl AsRef<str>) {
+    eprintln!("matrix: {}", line.as_ref());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(verdict: Verdict) -> Run {
+        Run {
+            kernel: "5.10".into(),
+            accelerator: Accelerator::Tcg,
+            judgement: Judgement {
+                verdict,
+                reasons: Vec::new(),
+            },
+            results: None,
+            took: Duration::ZERO,
+        }
+    }
+
+    #[test]
+    fn no_verdict_wins_and_nothing_run_is_none() {
+        let code = |verdicts: &[Verdict]| {
+            exit_code(&verdicts.iter().copied().map(run).collect::<Vec<_>>(), &[])
+        };
+        assert_eq!(code(&[Verdict::Pass]), exit::OK);
+        assert_eq!(code(&[Verdict::Pass, Verdict::Fail]), exit::UNEXPECTED);
+        assert_eq!(code(&[Verdict::Fail, Verdict::Hang]), exit::NO_VERDICT);
+        assert_eq!(code(&[Verdict::Infra, Verdict::Pass]), exit::NO_VERDICT);
+        assert_eq!(code(&[]), exit::NO_VERDICT);
+        assert_eq!(
+            exit_code(&[run(Verdict::Pass)], &["differs".into()]),
+            exit::UNEXPECTED
+        );
+    }
+
+    #[test]
+    fn arguments_reach_the_guest_but_for_the_format() {
+        let words = |text: &str| text.split(' ').map(String::from).collect::<Vec<_>>();
+        let carried = Carried::of(&words("--seed 5 --format ndjson --exact")).unwrap();
+        assert_eq!(carried.arguments, ["--seed", "5", "--exact"]);
+        assert!(carried.ndjson);
+        assert!(Carried::of(&words("--format=ndjson")).unwrap().ndjson);
+        assert!(Carried::of(&words("--junit x.xml")).is_err());
+    }
+}

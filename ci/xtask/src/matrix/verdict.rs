@@ -1,0 +1,321 @@
+//! What a run on one kernel means. Takes what was seen, does nothing.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use super::{console, report::Run, results::Results, support};
+
+/// Everything seen of one run.
+#[derive(Debug)]
+pub(crate) struct Seen {
+    /// The wall-clock limit, if it was reached.
+    pub(crate) timed_out: Option<Duration>,
+    /// Whether the guest came as far as the suite.
+    pub(crate) begun: bool,
+    /// What the guest's kernel said.
+    pub(crate) console: String,
+    /// What came back, or why nothing did.
+    pub(crate) results: Result<Results, String>,
+    /// What vmtest said at its end, for a boot that failed.
+    pub(crate) vmtest: String,
+}
+
+/// How one kernel ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Pass,
+    /// The thing under test, or the kernel with it, did what it should not.
+    Fail,
+    /// It did not end in time.
+    Hang,
+    /// Nothing can be said: the boot or the harness failed.
+    Infra,
+}
+
+impl Verdict {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Pass => "pass",
+            Self::Fail => "fail",
+            Self::Hang => "hang",
+            Self::Infra => "infra",
+        }
+    }
+}
+
+/// A verdict and, unless it is a pass, all reasons for it, a line each.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Judgement {
+    pub(crate) verdict: Verdict,
+    pub(crate) reasons: Vec<String>,
+}
+
+/// Judges one run. `differences` are those to support.toml and to the cost baseline.
+///
+/// The kernel's log comes first: a crash explains a missing result, and no result excuses a crash.
+pub(crate) fn judge(seen: &Seen, differences: &[String]) -> Judgement {
+    let one = |verdict, reason: String| Judgement {
+        verdict,
+        reasons: vec![reason],
+    };
+    if let Some(finding) = console::judge(&seen.console) {
+        return one(
+            Verdict::Fail,
+            format!(
+                "the guest's kernel reported {}: {}",
+                finding.what, finding.line
+            ),
+        );
+    }
+    if let Some(limit) = seen.timed_out {
+        let place = if seen.begun { "the suite" } else { "the boot" };
+        return one(
+            Verdict::Hang,
+            format!("{place} did not end within {} s", limit.as_secs()),
+        );
+    }
+    if !seen.begun {
+        return one(
+            Verdict::Infra,
+            format!(
+                "the guest did not boot as far as the suite: {}",
+                last_line(seen)
+            ),
+        );
+    }
+    let results = match &seen.results {
+        Ok(results) => results,
+        Err(why) => {
+            // The command's own words, where it had any.
+            let said = seen.vmtest.lines().find(|line| {
+                line.contains("gauntlet-suite: ") && !line.contains("gauntlet-suite: kernel ")
+            });
+            let said = said
+                .map(|line| format!("; {}", line.trim()))
+                .unwrap_or_default();
+            return one(Verdict::Infra, format!("{why}{said}"));
+        }
+    };
+    let summary = &results.summary;
+    let mut reasons = Vec::new();
+    if summary.red() > 0 {
+        let first = results.first_red().map(|case| {
+            format!(
+                "; first: {}: {}: {}",
+                case.id,
+                case.verdict,
+                case.reason.as_deref().unwrap_or("no reason")
+            )
+        });
+        reasons.push(format!(
+            "{} of {} cases are red{}",
+            summary.red(),
+            results.cases.len(),
+            first.unwrap_or_default()
+        ));
+    }
+    if summary.lost_events > 0 {
+        reasons.push(format!("the probe lost {} events", summary.lost_events));
+    }
+    if summary.late_events > 0 {
+        reasons.push(format!(
+            "the probe reported {} events late",
+            summary.late_events
+        ));
+    }
+    reasons.extend_from_slice(differences);
+    let no_verdict = summary.hang + summary.infra > 0 || (results.code == 2);
+    if no_verdict {
+        if reasons.is_empty() {
+            reasons.push("gauntlet run reached no verdict".into());
+        }
+        return Judgement {
+            verdict: Verdict::Infra,
+            reasons,
+        };
+    }
+    if results.code != 0 && reasons.is_empty() {
+        reasons.push(format!("gauntlet run ended with code {}", results.code));
+    }
+    let verdict = if reasons.is_empty() {
+        Verdict::Pass
+    } else {
+        Verdict::Fail
+    };
+    Judgement { verdict, reasons }
+}
+
+/// What explains a boot that failed: init's own words, else the guest's last, else vmtest's.
+fn last_line(seen: &Seen) -> String {
+    let said = |text: &str, wanted: fn(&&str) -> bool| {
+        let lines = text.lines().rev().map(str::trim);
+        lines
+            .filter(|line| !line.is_empty())
+            .find(wanted)
+            .map(str::to_owned)
+    };
+    said(&seen.console, |line| line.contains("gauntlet-init:"))
+        // Lines with the kernel's clock are of the shutdown.
+        .or_else(|| said(&seen.console, |line| !line.starts_with('[')))
+        .or_else(|| {
+            said(&seen.vmtest, |line| {
+                line.contains("Error") || line.contains("Failed")
+            })
+        })
+        .unwrap_or_else(|| "nobody said why".into())
+}
+
+/// The differences of one kernel's programs to what is written down.
+pub(crate) fn differences(series: &str, results: &Results, table: &support::Table) -> Vec<String> {
+    results
+        .programs
+        .iter()
+        .filter_map(|program| table.differs(series, program))
+        .collect()
+}
+
+/// Cases that ended differently on different kernels, a line each; only kernels with a whole result
+/// take part.
+pub(crate) fn disagreements(runs: &[Run]) -> Vec<String> {
+    let mut endings: BTreeMap<&str, BTreeMap<&str, Vec<&str>>> = BTreeMap::new();
+    for run in runs {
+        for case in run.results.iter().flat_map(|results| &results.cases) {
+            let kernels = endings
+                .entry(&case.id)
+                .or_default()
+                .entry(&case.verdict)
+                .or_default();
+            kernels.push(&run.kernel);
+        }
+    }
+    let differing = endings
+        .into_iter()
+        .filter(|(_, by_verdict)| by_verdict.len() > 1);
+    let lines = differing.map(|(id, by_verdict)| {
+        let by_verdict: Vec<String> = by_verdict
+            .into_iter()
+            .map(|(verdict, kernels)| format!("{verdict} on {}", kernels.join(", ")))
+            .collect();
+        format!("{id}: {}", by_verdict.join("; "))
+    });
+    lines.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::matrix::results;
+
+    const PANIC: &str = include_str!("fixtures/panic.console");
+
+    fn seen() -> Seen {
+        Seen {
+            timed_out: None,
+            begun: true,
+            console: String::new(),
+            results: Ok(results::tests::whole()),
+            vmtest: String::new(),
+        }
+    }
+
+    #[test]
+    fn a_whole_green_result_passes() {
+        assert_eq!(judge(&seen(), &[]).verdict, Verdict::Pass);
+    }
+
+    #[test]
+    fn a_panic_is_red_even_with_a_green_result() {
+        let judged = judge(
+            &Seen {
+                console: PANIC.into(),
+                ..seen()
+            },
+            &[],
+        );
+        assert_eq!(judged.verdict, Verdict::Fail);
+        assert!(
+            judged.reasons[0].contains("a panic: Kernel panic"),
+            "{judged:?}"
+        );
+    }
+
+    #[test]
+    fn a_hang_is_named_with_its_limit() {
+        let limit = Some(Duration::from_secs(90));
+        let judged = judge(
+            &Seen {
+                timed_out: limit,
+                ..seen()
+            },
+            &[],
+        );
+        assert_eq!(judged.verdict, Verdict::Hang);
+        assert_eq!(judged.reasons, ["the suite did not end within 90 s"]);
+    }
+
+    #[test]
+    fn a_boot_that_fails_is_infra_and_says_what_init_said() {
+        let judged = judge(
+            &Seen {
+                begun: false,
+                console: "[    1.0] x\r\ngauntlet-init: module /modules/04-9p.ko: ENOENT\r\n"
+                    .into(),
+                results: Err("no end marker came back".into()),
+                ..seen()
+            },
+            &[],
+        );
+        assert_eq!(judged.verdict, Verdict::Infra);
+        assert!(judged.reasons[0].contains("04-9p.ko"), "{judged:?}");
+    }
+
+    #[test]
+    fn without_an_end_marker_there_is_no_verdict() {
+        let judged = judge(
+            &Seen {
+                results: Err("no end marker came back".into()),
+                vmtest: "gauntlet-suite: kernel 6.1\ngauntlet-suite: cannot start x\nFAILED".into(),
+                ..seen()
+            },
+            &[],
+        );
+        assert_eq!(judged.verdict, Verdict::Infra);
+        assert_eq!(
+            judged.reasons,
+            ["no end marker came back; gauntlet-suite: cannot start x"]
+        );
+    }
+
+    #[test]
+    fn a_red_case_is_named_and_no_verdict_wins() {
+        let mut results = results::tests::whole();
+        results.cases[0].verdict = "fail".into();
+        results.summary.pass = 1;
+        results.summary.fail = 1;
+        results.code = 1;
+        let judged = judge(
+            &Seen {
+                results: Ok(results.clone()),
+                ..seen()
+            },
+            &[],
+        );
+        assert_eq!(judged.verdict, Verdict::Fail);
+        assert!(judged.reasons[0].contains("a::x: fail"), "{judged:?}");
+        results.summary.infra = 1;
+        results.summary.pass = 0;
+        let judged = judge(
+            &Seen {
+                results: Ok(results),
+                ..seen()
+            },
+            &[],
+        );
+        assert_eq!(judged.verdict, Verdict::Infra);
+    }
+
+    #[test]
+    fn a_difference_to_what_is_written_down_is_red() {
+        let judged = judge(&seen(), &["gauntlet_watch: broken".into()]);
+        assert_eq!(judged.verdict, Verdict::Fail);
+    }
+}

@@ -1,0 +1,120 @@
+//! One kernel under vmtest, with a limit: vmtest itself would wait for a command for ever.
+
+use std::{
+    fs::{self, File},
+    io::{IsTerminal, stderr},
+    path::{Path, PathBuf},
+    process::{Child, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result};
+use gauntlet_guest::{protocol, qemu::Accelerator};
+
+use super::{folder::Folder, results, say, verdict::Seen};
+use crate::{child, paths, setup};
+
+/// What boot and suite may take with KVM; in practice a tenth of it.
+const LIMIT: Duration = Duration::from_secs(240);
+/// How much longer everything may take under TCG.
+const TCG_SCALE: u32 = 4;
+/// How often a log that is no terminal hears that something still goes on.
+const STILL_RUNNING: Duration = Duration::from_secs(30);
+
+/// The limit for a whole boot.
+pub(crate) fn limit(accelerator: Accelerator) -> Duration {
+    match accelerator {
+        Accelerator::Kvm => LIMIT,
+        Accelerator::Tcg => LIMIT * TCG_SCALE,
+    }
+}
+
+/// Boots, and runs vmtest's command, to its end or the limit's.
+///
+/// # Errors
+/// When vmtest cannot be started. Whatever happens after that is what was seen.
+pub(crate) fn run(
+    name: &str,
+    folder: &Folder,
+    configuration: &Path,
+    limit: Duration,
+) -> Result<Seen> {
+    let vmtest = setup::CargoTool::VMTEST.program(&paths::cache_dir()?);
+    let log = folder.path().join("vmtest.log");
+    let output = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
+    let mut command = child::command(vmtest);
+    command
+        .arg("--config")
+        .arg(configuration)
+        .args(["--filter", &format!("^{}$", name.replace('.', "\\."))])
+        // vmtest.toml names its files from here.
+        .current_dir(paths::repo_root())
+        .env("VMTEST_NO_UI", "1")
+        .stdin(Stdio::null())
+        .stdout(output.try_clone()?)
+        .stderr(output);
+    let running = command.spawn().context("cannot start vmtest")?;
+    let timed_out = wait(running, name, folder, limit)?.then_some(limit);
+    let text =
+        |path: PathBuf| String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned();
+    Ok(Seen {
+        timed_out,
+        begun: results::begun(&folder.results()),
+        console: text(folder.console()),
+        results: results::read(&folder.results()),
+        vmtest: text(log),
+    })
+}
+
+/// Waits, and says how far it is. True when the limit was reached; then vmtest was killed, and QEMU
+/// dies with it.
+fn wait(mut running: Child, name: &str, folder: &Folder, limit: Duration) -> Result<bool> {
+    let start = Instant::now();
+    let live = stderr().is_terminal();
+    let mut told = start;
+    let ended_in_time = loop {
+        if running.try_wait()?.is_some() {
+            break true;
+        }
+        if start.elapsed() >= limit {
+            running.kill().context("cannot kill vmtest")?;
+            running.wait()?;
+            break false;
+        }
+        if live || told.elapsed() >= STILL_RUNNING {
+            told = Instant::now();
+            let line = format!(
+                "{name}: {}, {} s",
+                progress(folder),
+                start.elapsed().as_secs()
+            );
+            if live {
+                eprint!("\r\x1b[K{line}");
+            } else {
+                say(line);
+            }
+        }
+        thread::sleep(Duration::from_millis(200));
+    };
+    if live {
+        eprint!("\r\x1b[K");
+    }
+    Ok(!ended_in_time)
+}
+
+fn progress(folder: &Folder) -> String {
+    let results = folder.results();
+    if !results::begun(&results) {
+        return "booting".into();
+    }
+    let cases = fs::read_to_string(results.join(protocol::CASES)).unwrap_or_default();
+    match cases
+        .lines()
+        .filter(|line| line.starts_with(r#"{"type":"case""#))
+        .count()
+    {
+        0 => "loading the programs".into(),
+        done => format!("{done} cases done"),
+    }
+}
