@@ -15,7 +15,6 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use clap::{Args, ValueEnum};
 use gauntlet_guest::qemu::Accelerator;
 
 mod accelerator;
@@ -24,9 +23,12 @@ mod console;
 mod cpio;
 mod faults;
 mod folder;
+mod gate;
+mod instead;
 mod kernel;
 mod library;
 mod mirror;
+mod options;
 mod package;
 mod refusal;
 mod report;
@@ -39,87 +41,16 @@ mod vm;
 
 use folder::Folder;
 use kernel::Kernel;
+use options::Format;
 use report::Run;
 use results::Results;
-use series::Shard;
 use verdict::{Judgement, Verdict};
 
+pub(crate) use gate::{faults_gate, gate};
+pub(crate) use instead::instead;
+pub(crate) use options::Options;
+
 use crate::{child, exit, paths, setup};
-
-/// Any will do, as long as all kernels have the same.
-const DEFAULT_SEED: u64 = 1;
-
-/// What `cargo xtask matrix` takes.
-#[derive(Debug, Default, Args)]
-pub(crate) struct Options {
-    /// Kernel series, for example 5.10,6.1; default: all
-    #[arg(long, value_delimiter = ',', value_name = "LIST")]
-    kernel: Vec<String>,
-    /// A kernel of your own instead: its bzImage
-    #[arg(long, value_name = "FILE", requires = "modules", conflicts_with_all = ["kernel", "shard"])]
-    kernel_image: Option<PathBuf>,
-    /// The folder that holds the modules of --kernel-image
-    #[arg(long, value_name = "DIR", requires = "kernel_image")]
-    modules: Option<PathBuf>,
-    /// Only part I of N of the kernels
-    #[arg(long, value_name = "I/N")]
-    shard: Option<Shard>,
-    /// Fetch and build everything that plain `vmtest` needs, and run nothing
-    #[arg(long)]
-    prepare: bool,
-    /// Instead of the suite: guests that go wrong on purpose, each of which has to be told as that
-    #[arg(long)]
-    faults: bool,
-    /// Print the selected kernels, and run nothing
-    #[arg(long)]
-    list: bool,
-    /// Print the README's table of support.toml, and run nothing
-    #[arg(long)]
-    table: bool,
-    /// Print the text of vmtest.toml, and do nothing else
-    #[arg(long, hide = true)]
-    targets: bool,
-    /// How to print: human; ndjson, of a run; json, of --list
-    #[arg(long, value_enum, default_value_t)]
-    format: Format,
-    /// Also write JUnit XML
-    #[arg(long, value_name = "FILE")]
-    junit: Option<PathBuf>,
-    /// Also append a Markdown table, for a CI job's page
-    #[arg(long, value_name = "FILE")]
-    summary: Option<PathBuf>,
-    /// Seeds ports and certificates, the same on every kernel
-    #[arg(long, default_value_t = DEFAULT_SEED)]
-    seed: u64,
-    /// Seconds that one kernel may take; default: 240 with KVM, four times that without
-    #[arg(long, value_name = "SECONDS")]
-    time_limit: Option<u64>,
-    /// Filters are whole case ids
-    #[arg(long)]
-    exact: bool,
-    /// Substrings of case ids; several are OR-ed
-    #[arg(value_name = "FILTER")]
-    filters: Vec<String>,
-    /// More arguments for `gauntlet run`.
-    #[arg(skip)]
-    arguments: Vec<String>,
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-enum Format {
-    #[default]
-    Human,
-    Ndjson,
-    Json,
-}
-
-impl Options {
-    /// The cases, as arguments of `gauntlet list` and `gauntlet run`.
-    fn selection(&self) -> Vec<String> {
-        let exact = self.exact.then(|| "--exact".to_owned());
-        self.filters.iter().cloned().chain(exact).collect()
-    }
-}
 
 /// A kernel that is to be run.
 struct Target {
@@ -167,127 +98,6 @@ pub(crate) fn run(options: &Options) -> Result<u8> {
     let disagreements = verdict::disagreements(&runs);
     publish(options, &runs, &disagreements)?;
     Ok(exit_code(&runs, &disagreements))
-}
-
-/// Whether guests that go wrong are told as what they are: another gate of `cargo xtask test`.
-///
-/// # Errors
-/// As [`run`].
-pub(crate) fn faults_gate() -> Result<u8> {
-    run(&Options {
-        kernel: vec![series::GATE[0].into()],
-        faults: true,
-        ..Options::default()
-    })
-}
-
-/// The gate of `cargo xtask test`: the exit code, and how many cases passed and did not.
-///
-/// # Errors
-/// As [`run`].
-pub(crate) fn gate() -> Result<(u8, u64, u64)> {
-    let options = Options {
-        kernel: series::GATE.map(String::from).into(),
-        seed: DEFAULT_SEED,
-        ..Options::default()
-    };
-    let selected = series::select(&options.kernel, None).map_err(anyhow::Error::msg)?;
-    let runs = match runs(&options, &selected)? {
-        Ended::Early(code) => return Ok((code, 0, 0)),
-        Ended::Ran(runs) => runs,
-    };
-    let disagreements = verdict::disagreements(&runs);
-    publish(&options, &runs, &disagreements)?;
-    let sum = |of: fn(&results::Summary) -> u64| {
-        runs.iter()
-            .filter_map(|run| run.results.as_ref())
-            .map(|results| of(&results.summary))
-            .sum()
-    };
-    let passed = sum(|summary| summary.pass + summary.xfail);
-    Ok((
-        exit_code(&runs, &disagreements),
-        passed,
-        sum(results::Summary::red),
-    ))
-}
-
-/// `gauntlet run` in a guest, for a machine that cannot load BPF itself: prints what it printed, and
-/// returns its exit code where it has one.
-///
-/// # Errors
-/// As [`run`].
-pub(crate) fn instead(filters: &[String], arguments: &[String]) -> Result<u8> {
-    let carried = match Carried::of(arguments) {
-        Ok(carried) => carried,
-        Err(line) => {
-            eprintln!("xtask: {line}");
-            return Ok(exit::USAGE);
-        }
-    };
-    let newest = series::GATE[series::GATE.len() - 1];
-    let options = Options {
-        kernel: vec![newest.into()],
-        filters: filters.into(),
-        arguments: carried.arguments,
-        ..Options::default()
-    };
-    let selected = series::select(&options.kernel, None).map_err(anyhow::Error::msg)?;
-    let runs = match runs(&options, &selected)? {
-        Ended::Early(code) => return Ok(code),
-        Ended::Ran(runs) => runs,
-    };
-    let cases = Folder::of(newest)
-        .results()
-        .join(gauntlet_guest::protocol::CASES);
-    if carried.ndjson {
-        stdout().write_all(&fs::read(&cases).unwrap_or_default())?;
-    } else {
-        // It tells of a broken file by itself, and the verdict does so below.
-        child::live(
-            child::command(folder::root().join("bin/gauntlet"))
-                .arg("report")
-                .arg(&cases),
-        )?;
-    }
-    let code = runs
-        .first()
-        .and_then(|run| u8::try_from(run.results.as_ref()?.code).ok());
-    Ok(exit_code(&runs, &[]).max(code.unwrap_or_default()))
-}
-
-/// Arguments of `gauntlet run` that make sense in a guest.
-#[derive(Debug, PartialEq, Eq)]
-struct Carried {
-    arguments: Vec<String>,
-    /// Whether NDJSON was asked for; in the guest, it always is.
-    ndjson: bool,
-}
-
-impl Carried {
-    fn of(arguments: &[String]) -> Result<Self, String> {
-        let mut carried = Self {
-            arguments: Vec::new(),
-            ndjson: false,
-        };
-        let mut rest = arguments.iter();
-        while let Some(argument) = rest.next() {
-            let (name, value) = argument.split_once('=').unwrap_or((argument, ""));
-            match name {
-                "--format" if value.is_empty() => {
-                    carried.ndjson = rest.next().is_some_and(|value| value == "ndjson");
-                }
-                "--format" => carried.ndjson = value == "ndjson",
-                "--junit" | "--artifacts" | "--scenarios" | "--color" => {
-                    return Err(format!(
-                        "{name} names something of this machine, and this runs in a VM"
-                    ));
-                }
-                _ => carried.arguments.push(argument.clone()),
-            }
-        }
-        Ok(carried)
-    }
 }
 
 /// How far it came.
@@ -549,15 +359,5 @@ mod tests {
             exit_code(&[run(Verdict::Pass)], &["differs".into()]),
             exit::UNEXPECTED
         );
-    }
-
-    #[test]
-    fn arguments_reach_the_guest_but_for_the_format() {
-        let words = |text: &str| text.split(' ').map(String::from).collect::<Vec<_>>();
-        let carried = Carried::of(&words("--seed 5 --format ndjson --exact")).unwrap();
-        assert_eq!(carried.arguments, ["--seed", "5", "--exact"]);
-        assert!(carried.ndjson);
-        assert!(Carried::of(&words("--format=ndjson")).unwrap().ndjson);
-        assert!(Carried::of(&words("--junit x.xml")).is_err());
     }
 }

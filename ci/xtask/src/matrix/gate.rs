@@ -1,0 +1,49 @@
+//! The matrix's share of `cargo xtask test`: three kernels, and guests that go wrong on purpose.
+
+use anyhow::Result;
+
+use super::options::{DEFAULT_SEED, Options};
+use super::{Ended, exit_code, publish, results, run, runs, series, verdict};
+
+/// Whether guests that go wrong are told as what they are: another gate of `cargo xtask test`.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) fn faults_gate() -> Result<u8> {
+    run(&Options {
+        kernel: vec![series::GATE[0].into()],
+        faults: true,
+        ..Options::default()
+    })
+}
+
+/// The gate of `cargo xtask test`: the exit code, and how many cases passed and did not.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) fn gate() -> Result<(u8, u64, u64)> {
+    let options = Options {
+        kernel: series::GATE.map(String::from).into(),
+        seed: DEFAULT_SEED,
+        ..Options::default()
+    };
+    let selected = series::select(&options.kernel, None).map_err(anyhow::Error::msg)?;
+    let runs = match runs(&options, &selected)? {
+        Ended::Early(code) => return Ok((code, 0, 0)),
+        Ended::Ran(runs) => runs,
+    };
+    let disagreements = verdict::disagreements(&runs);
+    publish(&options, &runs, &disagreements)?;
+    let sum = |of: fn(&results::Summary) -> u64| {
+        runs.iter()
+            .filter_map(|run| run.results.as_ref())
+            .map(|results| of(&results.summary))
+            .sum()
+    };
+    let passed = sum(|summary| summary.pass + summary.xfail);
+    Ok((
+        exit_code(&runs, &disagreements),
+        passed,
+        sum(results::Summary::red),
+    ))
+}
