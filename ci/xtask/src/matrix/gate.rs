@@ -8,7 +8,7 @@ use super::{Ended, exit_code, publish, results, run, runs, series, verdict};
 /// Whether guests that go wrong are told as what they are: another gate of `cargo xtask test`.
 ///
 /// # Errors
-/// As [`run`].
+/// As [`super::run`].
 pub(crate) fn faults_gate() -> Result<u8> {
     run(&Options {
         kernel: vec![series::GATE[0].into()],
@@ -20,7 +20,7 @@ pub(crate) fn faults_gate() -> Result<u8> {
 /// The gate of `cargo xtask test`: the exit code, and how many cases passed and did not.
 ///
 /// # Errors
-/// As [`run`].
+/// As [`super::run`].
 pub(crate) fn gate() -> Result<(u8, u64, u64)> {
     let options = Options {
         kernel: series::GATE.map(String::from).into(),

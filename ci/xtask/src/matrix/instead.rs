@@ -14,7 +14,7 @@ use crate::{child, exit};
 /// returns its exit code where it has one.
 ///
 /// # Errors
-/// As [`run`].
+/// As [`super::run`].
 pub(crate) fn instead(filters: &[String], arguments: &[String]) -> Result<u8> {
     let carried = match Carried::of(arguments) {
         Ok(carried) => carried,
