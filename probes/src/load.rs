@@ -15,6 +15,11 @@ use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 
 use crate::object;
 
+/// Most handshakes under way at once, where nothing else is said: some 20 MB of memory.
+pub const DEFAULT_FLOWS: NonZeroU32 = NonZeroU32::new(8_192).unwrap();
+/// Size of the ring buffer where nothing else is said, KiB.
+pub const DEFAULT_RING_KIB: u32 = 4_096;
+
 /// How large the maps are, and what is known beforehand.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -24,6 +29,23 @@ pub struct Settings {
     pub ring_bytes: NonZeroU32,
     /// Ports that speak TLS, at any address.
     pub tls_ports: Vec<u16>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            flows: DEFAULT_FLOWS,
+            ring_bytes: ring_bytes(DEFAULT_RING_KIB).unwrap_or(NonZeroU32::MAX),
+            tls_ports: Vec::new(),
+        }
+    }
+}
+
+/// The size of a ring buffer of so many KiB; `None` unless it is a power of two and at least a page.
+#[must_use]
+pub fn ring_bytes(kib: u32) -> Option<NonZeroU32> {
+    let bytes = kib.checked_mul(1_024)?;
+    NonZeroU32::new(bytes).filter(|_| kib >= 4 && kib.is_power_of_two())
 }
 
 /// Why the programs are not in the kernel.

@@ -128,6 +128,7 @@ impl Counts {
 pub struct Probe {
     // Dropped first: nothing may run once the maps go.
     attached: Vec<Attachment>,
+    skipped: Vec<AttachError>,
     interfaces: BTreeMap<u32, Interface>,
     events: RingBuf<MapData>,
     flows: HashMap<MapData, Plain<FlowKey>, Plain<Flow>>,
@@ -179,12 +180,23 @@ impl Probe {
         let flows = take(&mut ebpf, object::FLOWS, HashMap::try_from)?;
         let counts = take(&mut ebpf, object::COUNTS, PerCpuArray::try_from)?;
         let classes = take(&mut ebpf, object::CLASSES, PerCpuHashMap::try_from)?;
-        let attached = names
-            .iter()
-            .map(|name| attach(&mut ebpf, namespace, name, selection.hook))
-            .collect::<Result<_, _>>()?;
+        let (mut attached, mut skipped) = (Vec::new(), Vec::new());
+        for name in &names {
+            match attach(&mut ebpf, namespace, name, selection.hook) {
+                Ok(attachment) => attached.push(attachment),
+                // Among all there are, one may have vanished, or have no room.
+                Err(error) if selection.interfaces.is_empty() => skipped.push(error),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if attached.is_empty()
+            && let Some(error) = skipped.pop()
+        {
+            return Err(error.into());
+        }
         Ok(Self {
             attached,
+            skipped,
             interfaces,
             events,
             flows,
@@ -204,6 +216,12 @@ impl Probe {
     #[must_use]
     pub fn watched(&self) -> usize {
         self.attached.len()
+    }
+
+    /// Why interfaces that were not asked for by name are not watched.
+    #[must_use]
+    pub fn skipped(&self) -> &[AttachError] {
+        &self.skipped
     }
 
     /// The interface with this index, if it was there at the start.
@@ -230,10 +248,14 @@ impl Probe {
     /// # Errors
     /// When the flow table cannot be read.
     pub fn sweep(&mut self, now: u64, threshold: Duration) -> Result<Vec<Event>, ProbeError> {
-        let keys: Vec<_> = self.flows.keys().filter_map(Result::ok).collect();
+        let keys: Vec<_> = self
+            .flows
+            .keys()
+            .collect::<Result<_, _>>()
+            .map_err(flow_table)?;
         let mut events = Vec::new();
         for key in keys {
-            let Ok(Plain(flow)) = self.flows.get(&key, 0) else {
+            let Some(flow) = self.flow(&key)? else {
                 continue;
             };
             if flow.told() {
@@ -242,23 +264,28 @@ impl Probe {
             }
             let quiet = Duration::from_nanos(now.saturating_sub(flow.progress()));
             let begun = flow.client().stage >= Stage::GREETING;
-            if quiet
-                < if begun {
-                    threshold
-                } else {
-                    threshold.max(IDLE)
-                }
-            {
+            let unanswered = flow.client().stage == Stage::CONNECT && flow.known != 0;
+            let patience = if begun || unanswered {
+                threshold
+            } else {
+                threshold.max(IDLE)
+            };
+            if quiet < patience {
                 continue;
             }
             let outcome = flow.silent();
+            // A packet, or a new connection of the same ports, may have come just now.
+            let still = |now: Flow| now.opened == flow.opened && now.progress() == flow.progress();
+            if !self.flow(&key)?.is_some_and(still) {
+                continue;
+            }
             // Whoever removes the flow reports it; the kernel may have been faster.
             if self.flows.remove(&key).is_err() {
                 continue;
             }
             match outcome {
                 Outcome::Failed(failure) => {
-                    self.count_failure(failure.class(), flow.server().version, now)?;
+                    self.count_failure(failure.class(), flow.server().version, now);
                     events.push(Event {
                         flow,
                         time: now,
@@ -282,35 +309,43 @@ impl Probe {
         *self.swept.counters.entry(counter).or_default() += 1;
     }
 
+    fn flow(&self, key: &Plain<FlowKey>) -> Result<Option<Flow>, ProbeError> {
+        match self.flows.get(key, 0) {
+            Ok(Plain(flow)) => Ok(Some(flow)),
+            Err(MapError::KeyNotFound) => Ok(None),
+            Err(error) => Err(flow_table(error)),
+        }
+    }
+
     /// Counts what the collector found. SSL_ERROR_WANT_READ goes to the kernel's map, where every
     /// reader looks, since no program writes that key; other classes have writers there already.
-    fn count_failure(&mut self, class: Class, version: u16, now: u64) -> Result<(), ProbeError> {
+    /// What the map does not take is counted here.
+    fn count_failure(&mut self, class: Class, version: u16, now: u64) {
         self.count(Counter::HandshakeFailed);
-        if class != Class::WantRead {
-            let entry = self.swept.classes.entry((class, version)).or_default();
+        let key = class_key(class, version);
+        if class == Class::WantRead && self.count_in_map(key, now).is_some() {
+            return;
+        }
+        if let Some(known) = from_class_key(key) {
+            let entry = self.swept.classes.entry(known).or_default();
             entry.count += 1;
             entry.last_seen = now;
-            return Ok(());
         }
-        let fail = |source| ProbeError::Map {
-            map: object::CLASSES,
-            source,
-        };
-        let key = class_key(class, version);
+    }
+
+    fn count_in_map(&mut self, key: u32, now: u64) -> Option<()> {
         let mut values: Vec<_> = match self.classes.get(&key, 0) {
             Ok(values) => values.to_vec(),
             Err(MapError::KeyNotFound) => {
-                let cpus = aya::util::nr_cpus().map_err(|(_, error)| fail(error.into()))?;
-                vec![Plain(ClassCount::default()); cpus]
+                vec![Plain(ClassCount::default()); aya::util::nr_cpus().ok()?]
             }
-            Err(error) => return Err(fail(error)),
+            Err(_) => return None,
         };
-        if let Some(Plain(first)) = values.first_mut() {
-            first.count += 1;
-            first.last_seen = now;
-        }
-        let values = PerCpuValues::try_from(values).map_err(|error| fail(error.into()))?;
-        self.classes.insert(key, values, 0).map_err(fail)
+        let Plain(first) = values.first_mut()?;
+        first.count += 1;
+        first.last_seen = now;
+        let values = PerCpuValues::try_from(values).ok()?;
+        self.classes.insert(key, values, 0).ok()
     }
 
     /// What was counted so far.
@@ -352,6 +387,13 @@ impl AsFd for Probe {
     /// Readable when there are events.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.events.as_fd()
+    }
+}
+
+fn flow_table(source: MapError) -> ProbeError {
+    ProbeError::Map {
+        map: object::FLOWS,
+        source,
     }
 }
 

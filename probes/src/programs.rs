@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io::{self, Write};
-use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -11,10 +10,6 @@ use gauntlet_probes::cost::{Cost, Refused, measure};
 use gauntlet_probes::load::{LoadError, Settings, load};
 use gauntlet_probes::privileges;
 use serde_json::json;
-
-/// What `watch` takes where nothing is said.
-const FLOWS: NonZeroU32 = NonZeroU32::new(16_384).unwrap();
-const RING_BYTES: NonZeroU32 = NonZeroU32::new(4_096 * 1_024).unwrap();
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
@@ -39,11 +34,7 @@ enum Format {
 /// True when the kernel took all of them.
 pub(crate) fn programs(arguments: &Arguments) -> Result<bool> {
     privileges::check(false)?;
-    let settings = Settings {
-        flows: FLOWS,
-        ring_bytes: RING_BYTES,
-        tls_ports: Vec::new(),
-    };
+    let settings = Settings::default();
     let programs = measure(&settings)?;
     let mut out = io::stdout().lock();
     for program in &programs {
@@ -96,7 +87,10 @@ fn line(program: &Result<Cost, Refused>, format: Format) -> String {
 fn keep(refusal: &Refused, settings: &Settings, folder: &Path) -> Result<()> {
     let log = match load(settings) {
         Err(LoadError::Verifier { program, log, .. }) if program == refusal.program => {
-            fs::read_to_string(log).unwrap_or_else(|_| refusal.log.clone())
+            let whole = fs::read_to_string(&log).unwrap_or_else(|_| refusal.log.clone());
+            // It is kept in `folder` instead.
+            let _gone = fs::remove_file(log);
+            whole
         }
         _ => refusal.log.clone(),
     };

@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use gauntlet_probes::attach::Hook;
 use gauntlet_probes::failure::Failure;
-use gauntlet_probes::load::Settings;
+use gauntlet_probes::load::{DEFAULT_FLOWS, DEFAULT_RING_KIB, Settings, ring_bytes};
 use gauntlet_probes::netns::NetNs;
 use gauntlet_probes::probe::{Counts, Probe, Selection};
 use gauntlet_probes::report::{human, ndjson};
@@ -56,12 +56,12 @@ pub(crate) struct Arguments {
     hook: HookName,
 
     /// Most handshakes under way at once, in each namespace.
-    #[arg(long, value_name = "N", default_value = "8192")]
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_FLOWS)]
     max_handshakes: NonZeroU32,
 
     /// Size of the ring buffer of each namespace, KiB; a power of two, at least 4.
-    #[arg(long, value_name = "KIB", default_value = "4096", value_parser = ring_size)]
-    ring: NonZeroU32,
+    #[arg(long, value_name = "KIB", default_value_t = DEFAULT_RING_KIB, value_parser = ring_size)]
+    ring: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -117,13 +117,16 @@ pub(crate) fn watch(arguments: &Arguments) -> anyhow::Result<()> {
     };
     let settings = Settings {
         flows: arguments.max_handshakes,
-        ring_bytes: arguments.ring,
+        ring_bytes: ring_bytes(arguments.ring).context("--ring")?,
         tls_ports: arguments.tls_port.clone(),
     };
     let mut probes = namespaces
         .iter()
         .map(|namespace| Probe::start(namespace, &selection, &settings))
         .collect::<Result<Vec<_>, _>>()?;
+    for error in probes.iter().flat_map(Probe::skipped) {
+        eprintln!("mtls-probe: not watched: {error}");
+    }
     let watched: usize = probes.iter().map(Probe::watched).sum();
     let plural = if watched == 1 { "" } else { "s" };
     // On standard error in either format: who started it waits for this line, not for a time.
@@ -250,12 +253,10 @@ fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-fn ring_size(text: &str) -> Result<NonZeroU32, String> {
+fn ring_size(text: &str) -> Result<u32, String> {
     let kib: u32 = text.parse().map_err(|_| "a number of KiB".to_owned())?;
-    let bytes = kib
-        .checked_mul(1024)
-        .filter(|_| kib >= 4 && kib.is_power_of_two());
-    bytes
-        .and_then(NonZeroU32::new)
-        .ok_or_else(|| "a power of two, at least 4".into())
+    match ring_bytes(kib) {
+        Some(_) => Ok(kib),
+        None => Err("a power of two, at least 4".into()),
+    }
 }

@@ -22,7 +22,7 @@ use aya_ebpf::programs::TcContext;
 use gauntlet_wire::counters::Counter;
 use gauntlet_wire::flow::{Flow, Place, Segment, Walked};
 use gauntlet_wire::packet::{self, Parsed, Skipped};
-use gauntlet_wire::side::Side;
+use gauntlet_wire::side::{Side, Stage};
 
 use crate::maps::{FLOWS, NEW_FLOW, NEXT, PACKET, TLS_PORTS, TLS_SERVERS, count};
 use crate::skb::{Linear, Skb};
@@ -114,7 +114,7 @@ fn open(context: &TcContext, parsed: &Parsed) {
         if answer || (again && client.is(Side::SYNCED)) {
             return;
         }
-        if client.progress != 0 && !flow.told() {
+        if client.stage >= Stage::GREETING && !flow.told() {
             count(Counter::FlowReplaced);
         }
     }

@@ -69,7 +69,7 @@ pub(crate) fn count_class(failure: &Failure, version: u16, now: u64) {
         entry.count += 1;
         entry.last_seen = now;
     } else {
-        // Sized for every class and version; a version that no RFC names may find it full.
+        // There is room for every key.
         let _ = CLASSES.insert(
             &key,
             &ClassCount {

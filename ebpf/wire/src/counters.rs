@@ -4,6 +4,7 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::class::Class;
+use crate::record::{SSL3_0, TLS1_3};
 
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident = $number:literal, $word:literal, $lost:literal;)*) => {
@@ -88,11 +89,13 @@ pub struct ClassCount {
     pub last_seen: u64,
 }
 
-/// The key of the per-CPU map of failures: `class << 16 | version`; version 0 is not known.
+/// The key of the per-CPU map of failures: `class << 16 | version`; version 0 is not known, or none
+/// of TLS, since what a server says must not fill the map.
 #[must_use]
 #[inline(always)]
 pub const fn class_key(class: Class, version: u16) -> u32 {
-    (class as u32) << 16 | version as u32
+    let known = version >= SSL3_0 && version <= TLS1_3;
+    (class as u32) << 16 | if known { version as u32 } else { 0 }
 }
 
 /// Reads such a key back.

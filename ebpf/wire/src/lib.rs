@@ -4,7 +4,7 @@
 //! fuzzers and benchmarks: no `std`, no allocation, no `unsafe`. It is everything that crosses the
 //! kernel boundary, defined once.
 //!
-//! Data flows down this list, and no module uses one below it:
+//! Data flows down this list, but for the rows at its end, which only describe:
 //!
 //! | module | holds |
 //! |---|---|

@@ -103,10 +103,13 @@ fn link(frame: &impl Frame) -> Result<(u16, u32), Skipped> {
     if let Some(known) = frame.ether_type() {
         let tagged = ether_type == VLAN || ether_type == QINQ;
         if known != ether_type && !tagged {
-            // No Ethernet header: a tunnel device hands over bare IP.
+            // No Ethernet header: a tunnel device hands over bare IP. (Where a source address reads
+            // like an EtherType this is not noticed: 8.0.0.0/16, 129.0.0.0/16, 136.168.0.0/16.)
             return match (known, header[0] >> 4) {
                 (IPV4, 4) | (IPV6, 6) => Ok((known, 0)),
-                _ => Err(Skipped::Link),
+                (IPV4 | IPV6, _) => Err(Skipped::Link),
+                // ARP, LLC and whatever else is not IP.
+                _ => Err(Skipped::NotTcp),
             };
         }
     }

@@ -14,6 +14,8 @@ pub const APPLICATION_DATA: u8 = 23;
 /// `ContentType` heartbeat (RFC 6520).
 pub const HEARTBEAT: u8 = 24;
 
+/// SSL 3.0 on the wire, the first version with this record layer.
+pub const SSL3_0: u16 = 0x0300;
 /// TLS 1.2 on the wire.
 pub const TLS1_2: u16 = 0x0303;
 /// TLS 1.3 on the wire, in supported_versions only.
@@ -94,7 +96,7 @@ impl Opening {
 #[must_use]
 pub const fn version_name(version: u16) -> Option<&'static str> {
     match version {
-        0x0300 => Some("3"),
+        SSL3_0 => Some("3"),
         0x0301 => Some("1.0"),
         0x0302 => Some("1.1"),
         TLS1_2 => Some("1.2"),

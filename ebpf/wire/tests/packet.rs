@@ -311,6 +311,18 @@ fn bare_ip_is_read_where_the_ether_type_is_known() {
 }
 
 #[test]
+fn what_is_not_ip_is_no_loss() {
+    const ETH_P_802_2: u16 = 4;
+    const ARP: u16 = 0x0806;
+    // A spanning tree frame has a length where others have a type.
+    let mut bpdu = [0_u8; 60];
+    bpdu[..6].copy_from_slice(&[0x01, 0x80, 0xc2, 0, 0, 0]);
+    bpdu[12..14].copy_from_slice(&[0, 39]);
+    assert_eq!(parsed(&bpdu, Some(ETH_P_802_2)), Err(Skipped::NotTcp));
+    assert_eq!(parsed(&[0xff; 60], Some(ARP)), Err(Skipped::NotTcp));
+}
+
+#[test]
 fn a_link_layer_that_is_not_known_is_counted() {
     let bare = &ethernet_ipv4(PAYLOAD)[14..];
     assert_eq!(parsed(bare, Some(IPV6)), Err(Skipped::Link));
