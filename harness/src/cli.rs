@@ -34,7 +34,8 @@ pub(crate) enum Command {
     Repro {
         /// The whole id of the case.
         case: String,
-        /// The seed of the run to repeat; default: another one each time.
+        /// The seed of the run to repeat: its certificates, not the port the case had there; default:
+        /// another one each time.
         #[arg(long)]
         seed: Option<u64>,
         /// Leaves the namespaces and the probe alive for a look, until Ctrl-C.
@@ -77,7 +78,7 @@ pub(crate) struct Run {
     /// The probe to judge: shipped, null, always:CLASS or exec:COMMAND.
     #[arg(long, default_value = "shipped")]
     pub(crate) probe: Spec,
-    /// Seeds ports and certificates; default: another one each time.
+    /// Seeds certificates, and the port each lane begins with; default: another one each time.
     #[arg(long)]
     pub(crate) seed: Option<u64>,
     /// How many lanes run at once; default: one for each core.

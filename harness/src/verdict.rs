@@ -5,6 +5,7 @@
 //! endpoints and the wire; only then is the probe judged, so that a case never passes for a wrong
 //! reason, and the probe is never blamed for a harness that missed.
 
+mod contract;
 mod facts;
 #[cfg(test)]
 mod tests;
@@ -12,8 +13,8 @@ mod tests;
 use serde::{Deserialize, Serialize};
 
 use crate::probe::Event;
-use crate::scenario::Case;
 use crate::scenario::model::Expect;
+use crate::scenario::{Case, NO_FAILURE};
 use crate::witness::Transcript;
 
 /// How a case ended.
@@ -270,25 +271,47 @@ fn expectation(expect: &Expect, event: &Event) -> Option<String> {
     .or_else(|| derived(expect, event))
 }
 
+/// Only an ambiguous event has candidates. The scenario's must be among them; beyond those each may be
+/// named that tells something: a class, once, and not every class there is. That the handshake was
+/// good, `none`, is no guess to make freely.
 fn candidates(expect: &Expect, event: &Event) -> Option<String> {
-    if expect.candidates.is_empty() {
-        return None;
+    let field = event.field("candidates");
+    if expect.confidence != "ambiguous" {
+        return facts::differs("candidates", field, None);
     }
     let said = event.texts("candidates").unwrap_or_default();
-    let missing = expect
+    let wrong = |what: String| Some(format!("candidates were {said:?}; {what}"));
+    let meant = |name: &str| expect.candidates.iter().any(|meant| meant == name);
+    if let Some(missing) = expect
         .candidates
         .iter()
-        .find(|name| !said.contains(&name.as_str()))?;
-    Some(format!(
-        "candidates were {said:?}; {missing} must be among them"
-    ))
+        .find(|name| !said.contains(&name.as_str()))
+    {
+        return wrong(format!("{missing} must be among them"));
+    }
+    for (at, name) in said.iter().enumerate() {
+        if said[..at].contains(name) {
+            return wrong(format!("{name} is among them twice"));
+        }
+        if *name == NO_FAILURE && !meant(name) {
+            return wrong(format!("{name} must not be among them"));
+        }
+        if *name != NO_FAILURE && contract::of(name).is_none() {
+            return wrong(format!("{name} is no class"));
+        }
+    }
+    let all = contract::ROWS.iter().all(|row| said.contains(&row.class));
+    if all {
+        return wrong("every class is among them, which says nothing".into());
+    }
+    None
 }
 
 /// Layer and retryability follow from the class (contract).
 fn derived(expect: &Expect, event: &Event) -> Option<String> {
-    let class = gauntlet_wire::class::Class::from_name(&expect.class)?;
-    let retryable = serde_json::Value::from(class.retryable());
-    let layer = class.layer().name();
+    let row = contract::of(&expect.class)?;
+    let retryable = serde_json::Value::from(row.retryable);
+    let layer = row.layer;
     facts::differs(
         "root_cause.layer",
         event.text("root_cause.layer"),

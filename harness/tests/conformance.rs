@@ -19,7 +19,7 @@ use gauntlet_harness::run::{Cancel, Fleet, Settings, Shelf};
 use gauntlet_harness::scenario::{self, Case, Deviations};
 use libtest_mimic::{Arguments, Failed};
 
-/// Ports and certificates derive from it; any other will do as well.
+/// Certificates derive from it, and the port each lane begins with; any other will do as well.
 const SEED: u64 = 1;
 
 fn main() -> ExitCode {
@@ -34,7 +34,7 @@ fn main() -> ExitCode {
     };
     if let Err(unused) = suite.deviations.check(&suite.cases) {
         eprintln!("{unused}");
-        return ExitCode::from(2);
+        return ExitCode::from(64);
     }
     let lanes = arguments
         .test_threads
@@ -94,7 +94,9 @@ impl Pool {
 
     fn start(&self) -> Result<Fleet, Failed> {
         let settings = Settings {
+            probe: Spec::Shipped,
             program: Spec::Shipped.program()?,
+            scenarios: None,
             seed: SEED,
             deviations: self.deviations.clone(),
             shelf: Shelf::new(concat!(env!("CARGO_TARGET_TMPDIR"), "/gauntlet")),

@@ -45,7 +45,7 @@ pub(super) fn repro(
         )));
     };
     let shelf = shelf(places.artifacts.as_deref())?;
-    let settings = prepare(suite, probe, seed, shelf, true)?;
+    let settings = prepare(suite, probe, places.scenarios.as_deref(), seed, shelf, true)?;
     let signals = Signals::listen().map_err(Failure::infra)?;
     // This thread starts the probe, and lives as long as it.
     let mut worker = Worker::new(0, &settings);
@@ -59,6 +59,9 @@ pub(super) fn repro(
     let end = worker.finish();
     summary.lost_events = end.lost_events();
     summary.late_events = end.late.len() as u64;
+    for line in &end.late {
+        eprintln!("gauntlet: {line}");
+    }
     match end.errors.first() {
         Some(error) => Err(Failure::infra(error)),
         None => Ok(summary.exit_code()),

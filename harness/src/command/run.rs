@@ -1,6 +1,7 @@
 //! `gauntlet run`: the selected cases on all lanes, reported as they end.
 
 use std::io::{self, IsTerminal, StdoutLock};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
@@ -27,7 +28,14 @@ pub(super) fn run(arguments: Run) -> Result<u8, Failure> {
     let cases = select(&suite, &arguments.selection)?;
     let seed = arguments.seed.unwrap_or_else(any_seed);
     let shelf = shelf(arguments.artifacts.as_deref())?;
-    let settings = Arc::new(prepare(suite, &arguments.probe, seed, shelf, false)?);
+    let settings = Arc::new(prepare(
+        suite,
+        &arguments.probe,
+        arguments.selection.scenarios.as_deref(),
+        seed,
+        shelf,
+        false,
+    )?);
     let junit = arguments
         .junit
         .as_deref()
@@ -118,6 +126,7 @@ fn run_all(
 pub(super) fn prepare(
     suite: Suite,
     probe: &Spec,
+    scenarios: Option<&Path>,
     seed: u64,
     shelf: Shelf,
     keep_all: bool,
@@ -125,11 +134,13 @@ pub(super) fn prepare(
     suite
         .deviations
         .check(&suite.cases)
-        .map_err(Failure::infra)?;
+        .map_err(Failure::usage)?;
     let program = probe.program().map_err(Failure::infra)?;
     check_privileges().map_err(Failure::infra)?;
     Ok(Settings {
+        probe: probe.clone(),
         program,
+        scenarios: scenarios.map(Path::to_path_buf),
         seed,
         deviations: suite.deviations,
         shelf,
@@ -138,7 +149,7 @@ pub(super) fn prepare(
 }
 
 /// The shelf for artifacts. One that was asked for must work; the default is made when needed.
-pub(super) fn shelf(asked: Option<&std::path::Path>) -> Result<Shelf, Failure> {
+pub(super) fn shelf(asked: Option<&Path>) -> Result<Shelf, Failure> {
     match asked {
         None => Ok(Shelf::new(default_artifacts())),
         Some(folder) => {

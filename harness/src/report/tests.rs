@@ -98,7 +98,7 @@ fn records() -> Vec<Record> {
     for (id, expected, reported, verdict, reason) in cases {
         let failed = !verdict.is_green();
         let report = CaseReport {
-            repro: crate::run::repro(&id, 1234),
+            repro: crate::run::repro(&id, 1234, &crate::probe::Spec::Shipped, None),
             artifacts: failed.then(|| format!("target/gauntlet/{}", id.replace("::", ".")).into()),
             id,
             expected,

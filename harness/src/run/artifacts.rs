@@ -43,9 +43,10 @@ impl Shelf {
         })
     }
 
-    /// An empty folder for a case; what an earlier run left in it is gone.
+    /// An empty folder for a case, in one of this process's own. What other processes left stays beside
+    /// it, for whoever wants it or takes it away; a case that this process runs again takes its place.
     pub(super) fn folder(&self, id: &str) -> Result<PathBuf, ArtifactError> {
-        // Runs at the same time keep apart; one run after another in the same process does not happen.
+        // So that runs at the same time keep apart.
         let run = format!("run-{}", std::process::id());
         let path = self.0.join(run).join(id.replace("::", "."));
         let make = || {

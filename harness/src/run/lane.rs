@@ -8,6 +8,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use gauntlet_wire::class::Class;
+
 use super::artifacts::{self, ArtifactError};
 use super::kernel_log::KernelLog;
 use super::{LaneEnd, Settings, repro};
@@ -44,6 +46,8 @@ pub struct Worker {
     beacons: u64,
     /// How many cases were run.
     ran: u64,
+    /// The probe may yet say something, by time alone, of the last of them.
+    open: bool,
     errors: Vec<String>,
 }
 
@@ -73,10 +77,11 @@ impl Worker {
     pub fn new(index: usize, settings: &Settings) -> Self {
         let mut worker = Self {
             rig: Rig::new(index, settings),
-            // Each seed has other ports, and no port repeats within a lane.
+            // Each seed begins elsewhere, and no port repeats within a lane.
             next_port: settings.seed % PORTS,
             beacons: 0,
             ran: 0,
+            open: false,
             errors: Vec::new(),
         };
         if let Ok(rig) = &mut worker.rig
@@ -95,6 +100,7 @@ impl Worker {
         let port = FIRST_PORT + (self.next_port % PORTS) as u16;
         self.next_port += 1;
         self.ran += 1;
+        self.open = may_be_told_late(case);
         let run = match &mut self.rig {
             Ok(rig) => rig.run(case, port, settings.seed, &mut self.beacons),
             Err(why) => Err(why.clone()),
@@ -120,7 +126,12 @@ impl Worker {
             witnesses: Witnesses::default(),
             duration_ms: duration.as_millis().try_into().unwrap_or(u64::MAX),
             artifacts: None,
-            repro: repro(&case.id, settings.seed),
+            repro: repro(
+                &case.id,
+                settings.seed,
+                &settings.probe,
+                settings.scenarios.as_deref(),
+            ),
         };
         let Ok(run) = run else { return report };
         report.witnesses = run.witnesses();
@@ -137,7 +148,7 @@ impl Worker {
     /// Ends the probe, then the lane.
     ///
     /// Before that the probe may say what it has to say by time alone: a stall found in a case that
-    /// had none would come only now.
+    /// had none would come only now. Not where a single case was run whose failure was told already.
     #[must_use]
     pub fn finish(self) -> LaneEnd {
         let mut end = LaneEnd {
@@ -149,7 +160,7 @@ impl Worker {
         if rig.deaf.is_some() {
             return end;
         }
-        if self.ran > 1 && rig.probe.sees_beacons() {
+        if (self.ran > 1 || self.open) && rig.probe.sees_beacons() {
             let late = rig.probe.linger(STALL_AFTER + STALL_AFTER / 2);
             end.late = late
                 .iter()
@@ -293,6 +304,15 @@ fn family(address: &SocketAddr) -> Family {
     } else {
         Family::Ipv6
     }
+}
+
+/// Whether the probe may have something left to say of a case when it has ended: where it has to be
+/// silent, and where it goes by the clock.
+fn may_be_told_late(case: &Case) -> bool {
+    case.scenario
+        .expect
+        .as_ref()
+        .is_none_or(|expect| expect.class == Class::WantRead.name())
 }
 
 impl Run {

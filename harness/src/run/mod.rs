@@ -10,13 +10,13 @@ mod lane;
 mod privileges;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
-use crate::probe::Program;
+use crate::probe::{Program, Spec};
 use crate::report::CaseReport;
 use crate::scenario::{Case, Deviations};
 
@@ -27,9 +27,13 @@ pub use privileges::{Missing, check as check_privileges};
 /// What holds for every case of a run.
 #[derive(Debug)]
 pub struct Settings {
-    /// The probe under test.
+    /// The probe under test, as it was named.
+    pub probe: Spec,
+    /// The program that is.
     pub program: Program,
-    /// Seeds ports and certificates.
+    /// The folder of scenarios, where one was named.
+    pub scenarios: Option<PathBuf>,
+    /// Seeds certificates, and the port each lane begins with.
     pub seed: u64,
     /// What is known to deviate.
     pub deviations: Deviations,
@@ -153,14 +157,53 @@ fn work(
     worker.map_or_else(LaneEnd::default, Worker::finish)
 }
 
-/// The command that runs one case again.
+/// The command that runs one case again, for a shell: with the same probe and scenarios, where they
+/// are not what it takes unasked.
 #[must_use]
-pub fn repro(id: &str, seed: u64) -> String {
-    format!("gauntlet repro {id} --seed {seed}")
+pub fn repro(id: &str, seed: u64, probe: &Spec, scenarios: Option<&Path>) -> String {
+    let mut line = format!("gauntlet repro {} --seed {seed}", quoted(id));
+    if *probe != Spec::Shipped {
+        line = format!("{line} --probe {}", quoted(&probe.to_string()));
+    }
+    if let Some(folder) = scenarios {
+        line = format!("{line} --scenarios {}", quoted(&folder.to_string_lossy()));
+    }
+    line
+}
+
+/// One word of a shell's command line.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:=@%+,".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.into()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
 }
 
 /// The folder for artifacts where none is asked for.
 #[must_use]
 pub fn default_artifacts() -> PathBuf {
     PathBuf::from("target/gauntlet")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reproducer_names_what_is_not_the_default_and_quotes_it() {
+        let line = |probe: &str, scenarios: Option<&str>| {
+            repro("a::b", 7, &probe.parse().unwrap(), scenarios.map(Path::new))
+        };
+        assert_eq!(line("shipped", None), "gauntlet repro a::b --seed 7");
+        assert_eq!(
+            line("null", Some("my/scenarios")),
+            "gauntlet repro a::b --seed 7 --probe null --scenarios my/scenarios"
+        );
+        assert_eq!(
+            line("exec:echo 'x' $$", Some("a b")),
+            r"gauntlet repro a::b --seed 7 --probe 'exec:echo '\''x'\'' $$' --scenarios 'a b'"
+        );
+    }
 }

@@ -5,34 +5,50 @@
 
 use std::collections::BTreeMap;
 
+use toml::Spanned;
+
 use super::{Case, Fault, parse};
 
 /// Patterns of case ids, and why the cases they match are expected to fail.
 #[derive(Debug, Clone, Default)]
 pub struct Deviations {
     file: String,
-    reasons: BTreeMap<String, String>,
+    reasons: BTreeMap<String, Reason>,
+}
+
+#[derive(Debug, Clone)]
+struct Reason {
+    line: usize,
+    text: String,
 }
 
 /// A deviation that matches no case of the suite.
 #[derive(Debug, thiserror::Error)]
-#[error("{file}: {pattern:?} matches no case: the deviation is over, or misspelt; remove it")]
+#[error(
+    "{file}:{line}: {pattern:?} matches no case: the deviation is over, or misspelt; remove it"
+)]
 pub struct UnusedDeviation {
     file: String,
+    line: usize,
     pattern: String,
 }
 
 impl Deviations {
     /// Reads the file's text.
     pub(super) fn read(file: &str, text: &str) -> Result<Self, Vec<Fault>> {
-        let reasons = toml::from_str(text).map_err(|error| {
+        let read: BTreeMap<String, Spanned<String>> = toml::from_str(text).map_err(|error| {
             let mut fault = parse::syntax(file, text, &error);
             fault.message = format!("{}; allowed: \"pattern\" = \"reason\"", error.message());
             vec![fault]
         })?;
+        let reasons = read.into_iter().map(|(pattern, reason)| {
+            let line = parse::line_at(text, reason.span().start);
+            let text = reason.into_inner();
+            (pattern, Reason { line, text })
+        });
         Ok(Self {
             file: file.into(),
-            reasons,
+            reasons: reasons.collect(),
         })
     }
 
@@ -43,7 +59,7 @@ impl Deviations {
             .reasons
             .iter()
             .find(|(pattern, _)| matches(pattern, id));
-        known.map(|(_, reason)| reason.as_str())
+        known.map(|(_, reason)| reason.text.as_str())
     }
 
     /// Checks that every deviation still has a case.
@@ -51,11 +67,12 @@ impl Deviations {
     /// # Errors
     /// When one matches none of `cases`.
     pub fn check(&self, cases: &[Case]) -> Result<(), UnusedDeviation> {
-        let unused = |pattern: &&String| !cases.iter().any(|case| matches(pattern, &case.id));
-        match self.reasons.keys().find(unused) {
+        let used = |pattern: &str| cases.iter().any(|case| matches(pattern, &case.id));
+        match self.reasons.iter().find(|(pattern, _)| !used(pattern)) {
             None => Ok(()),
-            Some(pattern) => Err(UnusedDeviation {
+            Some((pattern, reason)) => Err(UnusedDeviation {
                 file: self.file.clone(),
+                line: reason.line,
                 pattern: pattern.clone(),
             }),
         }

@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+pub(crate) use check::NO_FAILURE;
 pub use check::id_segment;
 pub use deviations::{Deviations, UnusedDeviation};
 pub use matrix::Case;

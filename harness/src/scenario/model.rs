@@ -310,7 +310,7 @@ pub struct Expect {
     pub encrypted: Option<bool>,
     /// `handshake.stage`.
     pub stage: Option<String>,
-    /// Classes that must be among `candidates`.
+    /// Classes that must be among `candidates`; `none` may be there only if it is here.
     #[serde(default)]
     pub candidates: Vec<String>,
 }

@@ -325,7 +325,7 @@ pub(super) fn syntax(file: &str, text: &str, error: &toml::de::Error) -> Fault {
     }
 }
 
-fn line_at(text: &str, offset: usize) -> usize {
+pub(super) fn line_at(text: &str, offset: usize) -> usize {
     1 + text.as_bytes()[..offset.min(text.len())]
         .iter()
         .filter(|byte| **byte == b'\n')

@@ -111,16 +111,20 @@ fn names(event: &Event, wire: &Transcript) -> Option<String> {
         .or_else(|| text("tls.client.x509.subject.common_name", event, client))
 }
 
-/// An alert that the event names must stand in the transcript, from whom and as what it says.
+/// An alert that the event names must stand in the transcript, from whom and as what it says. One that
+/// nobody can read still has a sender; where there was none, nobody sent it.
 fn plain_alert(event: &Event, wire: &Transcript) -> Option<String> {
     let level = event.text("tls.alert.level");
     let description = event.text("tls.alert.description");
+    let sender = event.text("tls.alert.sender");
     let Some(code) = event.field("tls.alert.code").and_then(Value::as_u64) else {
+        let hidden = event.field("tls.alert.encrypted").is_some();
+        let from = event.text("handshake.ended_by").filter(|_| hidden);
         return differs("tls.alert.level", level, None)
-            .or_else(|| differs("tls.alert.description", description, None));
+            .or_else(|| differs("tls.alert.description", description, None))
+            .or_else(|| differs("tls.alert.sender", sender, from));
     };
     let name = u8::try_from(code).ok().and_then(alert::name);
-    let sender = event.text("tls.alert.sender");
     differs("tls.alert.description", description, name)
         .or_else(|| differs("tls.alert.sender", sender, event.text("handshake.ended_by")))
         .or_else(|| {

@@ -279,8 +279,126 @@ fn candidates_that_must_be_named_are_asked_for() {
             .unwrap()
             .contains("SSL_ERROR_SSL must be among them")
     );
-    let named = ambiguous.with("candidates", json!(["none", "SSL_ERROR_SSL"]));
+    let named = ambiguous.with("candidates", json!(["SSL_ERROR_SYSCALL", "SSL_ERROR_SSL"]));
     assert_eq!(judge(&case, &seen(&wire, &[named])).verdict, Verdict::Pass);
+}
+
+#[test]
+fn candidates_that_tell_nothing_fail() {
+    let all: Vec<&str> = contract::ROWS.iter().map(|row| row.class).collect();
+    let with_none = [&all[..], &["none"]].concat();
+    let but_one = &all[1..];
+    let ssl = "SSL_ERROR_SSL";
+    for (listed, said, reason) in [
+        (vec![ssl], json!(but_one), None),
+        (vec![ssl], json!(all), Some("every class is among them")),
+        (
+            vec![ssl, "none"],
+            json!(with_none),
+            Some("every class is among them"),
+        ),
+        (
+            vec![ssl],
+            json!([ssl, ssl]),
+            Some("SSL_ERROR_SSL is among them twice"),
+        ),
+        (
+            vec![ssl],
+            json!([ssl, "none"]),
+            Some("none must not be among them"),
+        ),
+        (vec![ssl, "none"], json!([ssl, "none"]), None),
+        (
+            vec![ssl, "none"],
+            json!([ssl]),
+            Some("none must be among them"),
+        ),
+        (vec![ssl], json!([ssl, "x"]), Some("x is no class")),
+        (
+            vec![ssl],
+            json!([ssl, 7]),
+            Some("SSL_ERROR_SSL must be among them"),
+        ),
+    ] {
+        let expect = Expect {
+            class: ssl.into(),
+            confidence: "ambiguous".into(),
+            ended_by: "client".into(),
+            alert: None,
+            encrypted: None,
+            stage: None,
+            candidates: listed.into_iter().map(String::from).collect(),
+        };
+        let wrong = candidates(&expect, &event().with("candidates", said.clone()));
+        match (wrong, reason) {
+            (None, None) => {}
+            (Some(wrong), Some(reason)) => assert!(wrong.contains(reason), "{said}: {wrong}"),
+            (wrong, _) => panic!("{said}: {wrong:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_certain_event_has_no_candidates() {
+    for said in [json!(["SSL_R_TLSV1_ALERT_UNKNOWN_CA"]), json!([]), json!(7)] {
+        let wire = wire();
+        let judged = judge(
+            &failing(),
+            &seen(&wire, &[event().with("candidates", said.clone())]),
+        );
+        assert_eq!(judged.verdict, Verdict::Fail, "{said}");
+        assert!(
+            judged.reason.unwrap().contains("candidates was said to be"),
+            "{said}"
+        );
+    }
+}
+
+#[test]
+fn an_alert_that_nobody_can_read_has_the_sender_who_ended_it() {
+    let hidden = ["tls.alert.code", "tls.alert.description", "tls.alert.level"]
+        .into_iter()
+        .fold(event(), |event, field| event.with(field, Value::Null))
+        .with("tls.alert.encrypted", json!(true));
+    let wrong = |event: &Event| facts::mismatch(event, &wire(), failing().family);
+    assert_eq!(wrong(&hidden), None);
+    for sender in [json!("server"), Value::Null] {
+        let reason = wrong(&hidden.clone().with("tls.alert.sender", sender)).unwrap();
+        assert!(
+            reason.contains("tls.alert.sender was said to be"),
+            "{reason}"
+        );
+    }
+    // Without an alert there is no sender.
+    let none = hidden.with("tls.alert.encrypted", Value::Null);
+    assert!(wrong(&none).unwrap().contains("true was nothing"));
+    assert_eq!(wrong(&none.with("tls.alert.sender", Value::Null)), None);
+}
+
+#[test]
+fn layer_and_retryability_are_the_contract_s() {
+    for row in contract::ROWS {
+        let expect = Expect {
+            class: row.class.into(),
+            confidence: "certain".into(),
+            ended_by: "client".into(),
+            alert: None,
+            encrypted: None,
+            stage: None,
+            candidates: Vec::new(),
+        };
+        let right = event()
+            .with("root_cause.layer", json!(row.layer))
+            .with("retryable", json!(row.retryable));
+        assert_eq!(derived(&expect, &right), None, "{}", row.class);
+        for wrong in [
+            right.clone().with("root_cause.layer", json!("nowhere")),
+            right.clone().with("retryable", json!(!row.retryable)),
+            right.with("retryable", Value::Null),
+        ] {
+            assert!(derived(&expect, &wrong).is_some(), "{}", row.class);
+        }
+    }
 }
 
 #[test]

@@ -48,7 +48,7 @@ pub(crate) struct Options {
     /// Also append a Markdown table, for a CI job's page
     #[arg(long, value_name = "FILE")]
     pub(super) summary: Option<PathBuf>,
-    /// Seeds ports and certificates, the same on every kernel
+    /// Seeds the certificates and where ports begin, the same on every kernel
     #[arg(long, default_value_t = DEFAULT_SEED)]
     pub(super) seed: u64,
     /// Seconds that one kernel may take; default: 240 with KVM, four times that without
