@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use gauntlet_wire::bytes::Bytes;
-use gauntlet_wire::flow::{Flow, Segment, Walked};
+use gauntlet_wire::flow::Flow;
+use gauntlet_wire::segment::Segment;
+use gauntlet_wire::walk::Walked;
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 use zerocopy::FromZeros;
 

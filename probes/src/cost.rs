@@ -67,11 +67,13 @@ pub fn measure(settings: &Settings) -> Result<Vec<Result<Cost, Refused>>, CostEr
     let _ = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
     let maps = EbpfLoader::new()
         .map_max_entries(object::FLOWS, settings.flows.get())
+        .map_max_entries(object::WINDOWS, settings.windows().get())
         .map_max_entries(object::EVENTS, settings.ring_bytes.get())
         .load(object::OBJECT)?;
     let relocated = relocated(&maps)?;
-    [object::WATCH_MORE, object::WATCH]
+    object::GO_ON
         .into_iter()
+        .chain([object::WATCH])
         .map(|name| {
             let damaged = || CostError::Damaged(format!("it has no {name}"));
             let program = relocated.programs.get(name).ok_or_else(damaged)?;

@@ -10,6 +10,7 @@
 //! | [`load`] | object -> programs and maps in the kernel; keeps a verifier's refusal whole |
 //! | [`attach`] | programs -> both directions of an interface; leaves nothing behind |
 //! | [`probe`] | one network namespace being watched: events, stalls, counters |
+//! | [`host`] | the same machine with tables in ordinary memory, for packets from elsewhere |
 //! | [`cost`] | what loading the programs costs a kernel |
 //! | [`clock`] | the kernel's monotonic time -> Unix time |
 //! | [`certificate`] | the common name in the beginning of a certificate |
@@ -24,6 +25,7 @@ pub mod certificate;
 pub mod clock;
 pub mod cost;
 pub mod failure;
+pub mod host;
 pub mod load;
 pub mod netns;
 pub mod object;

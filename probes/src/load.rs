@@ -29,7 +29,20 @@ pub struct Settings {
     pub ring_bytes: NonZeroU32,
     /// Ports that speak TLS, at any address.
     pub tls_ports: Vec<u16>,
+    /// Packets come from a capture file, and bring its times ([`object::CAPTURE_TIME`]).
+    pub capture_time: bool,
 }
+
+impl Settings {
+    /// Most directions in which segments that came early are kept at once: few handshakes have any.
+    #[must_use]
+    pub fn windows(&self) -> NonZeroU32 {
+        NonZeroU32::new(self.flows.get() / 32).map_or(FEWEST_WINDOWS, |n| n.max(FEWEST_WINDOWS))
+    }
+}
+
+/// Windows of 20 KiB each that there are at least.
+const FEWEST_WINDOWS: NonZeroU32 = NonZeroU32::new(32).unwrap();
 
 impl Default for Settings {
     fn default() -> Self {
@@ -37,6 +50,7 @@ impl Default for Settings {
             flows: DEFAULT_FLOWS,
             ring_bytes: ring_bytes(DEFAULT_RING_KIB).unwrap_or(NonZeroU32::MAX),
             tls_ports: Vec::new(),
+            capture_time: false,
         }
     }
 }
@@ -109,26 +123,31 @@ pub fn load_object(object: &[u8], settings: &Settings) -> Result<Ebpf, LoadError
     let _ = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
     let mut ebpf = EbpfLoader::new()
         .map_max_entries(object::FLOWS, settings.flows.get())
+        .map_max_entries(object::WINDOWS, settings.windows().get())
         .map_max_entries(object::EVENTS, settings.ring_bytes.get())
+        .override_global(object::CAPTURE_TIME, &u8::from(settings.capture_time), true)
         .verifier_log_level(VerifierLogLevel::VERBOSE | VerifierLogLevel::STATS)
         .load(object)?;
-    for name in [object::WATCH_MORE, object::WATCH] {
+    for name in object::GO_ON.into_iter().chain([object::WATCH]) {
         program(&mut ebpf, name)?
             .load()
             .map_err(|error| refusal(name, error))?;
     }
-    let more = program(&mut ebpf, object::WATCH_MORE)?
-        .fd()
-        .and_then(|fd| fd.try_clone().map_err(ProgramError::IOError))
-        .map_err(|source| LoadError::Refused {
-            program: object::WATCH_MORE,
-            source,
-        })?;
-    let mut next: ProgramArray<_> = map(&mut ebpf, object::NEXT)?;
-    next.set(0, &more, 0).map_err(|source| LoadError::Map {
-        map: object::NEXT,
-        source,
-    })?;
+    for (place, name) in (0..).zip(object::GO_ON) {
+        let loaded = program(&mut ebpf, name)?
+            .fd()
+            .and_then(|fd| fd.try_clone().map_err(ProgramError::IOError))
+            .map_err(|source| LoadError::Refused {
+                program: name,
+                source,
+            })?;
+        let mut next: ProgramArray<_> = map(&mut ebpf, object::NEXT)?;
+        next.set(place, &loaded, 0)
+            .map_err(|source| LoadError::Map {
+                map: object::NEXT,
+                source,
+            })?;
+    }
     let mut ports: Array<_, u8> = map(&mut ebpf, object::TLS_PORTS)?;
     for port in &settings.tls_ports {
         ports

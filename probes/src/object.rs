@@ -5,11 +5,13 @@ pub static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("GAUNTLET_OBJECT"));
 
 /// The program that is attached.
 pub const WATCH: &str = "gauntlet_watch";
-/// The program it goes on in by tail call.
-pub const WATCH_MORE: &str = "gauntlet_more";
+/// The programs that it goes on in by tail call, in the order of their places in [`NEXT`].
+pub const GO_ON: [&str; 3] = ["gauntlet_more", "gauntlet_keep", "gauntlet_replay"];
 
 /// Connections under way.
 pub const FLOWS: &str = "FLOWS";
+/// Segments that came early.
+pub const WINDOWS: &str = "WINDOWS";
 /// The ring buffer of events.
 pub const EVENTS: &str = "EVENTS";
 /// The array of counters.
@@ -18,5 +20,7 @@ pub const COUNTS: &str = "COUNTS";
 pub const CLASSES: &str = "CLASSES";
 /// Ports that speak TLS because the user says so.
 pub const TLS_PORTS: &str = "TLS_PORTS";
+/// Whether packets come with the time of a capture file: a constant.
+pub const CAPTURE_TIME: &str = "CAPTURE_TIME";
 /// The tail call's table.
 pub const NEXT: &str = "NEXT";

@@ -13,11 +13,12 @@ use aya::maps::{
 use aya::{Ebpf, Pod};
 use gauntlet_wire::class::Class;
 use gauntlet_wire::counters::{ClassCount, Counter, class_key, from_class_key};
-use gauntlet_wire::event::{ABI, Event, Verdict};
+use gauntlet_wire::event::{ABI, Event};
 use gauntlet_wire::flow::Flow;
 use gauntlet_wire::packet::FlowKey;
 use gauntlet_wire::rules::Outcome;
-use gauntlet_wire::side::Stage;
+use gauntlet_wire::side::{Side, Stage};
+use gauntlet_wire::window::{Window, WindowKey};
 use nix::ifaddrs::getifaddrs;
 use zerocopy::FromBytes;
 
@@ -27,7 +28,7 @@ use crate::netns::{NetNs, NetNsError};
 use crate::object;
 
 /// How long a connection may say nothing before its ClientHello and still be remembered.
-const IDLE: Duration = Duration::from_secs(120);
+pub(crate) const IDLE: Duration = Duration::from_secs(120);
 
 /// A type of the wire crate as a map's key or value.
 #[derive(Clone, Copy)]
@@ -132,6 +133,7 @@ pub struct Probe {
     interfaces: BTreeMap<u32, Interface>,
     events: RingBuf<MapData>,
     flows: HashMap<MapData, Plain<FlowKey>, Plain<Flow>>,
+    windows: HashMap<MapData, Plain<WindowKey>, Plain<Window>>,
     counts: PerCpuArray<MapData, u64>,
     classes: PerCpuHashMap<MapData, u32, Plain<ClassCount>>,
     /// What the collector itself found, beside the kernel.
@@ -178,6 +180,7 @@ impl Probe {
         let mut ebpf = load(settings)?;
         let events = take(&mut ebpf, object::EVENTS, RingBuf::try_from)?;
         let flows = take(&mut ebpf, object::FLOWS, HashMap::try_from)?;
+        let windows = take(&mut ebpf, object::WINDOWS, HashMap::try_from)?;
         let counts = take(&mut ebpf, object::COUNTS, PerCpuArray::try_from)?;
         let classes = take(&mut ebpf, object::CLASSES, PerCpuHashMap::try_from)?;
         let (mut attached, mut skipped) = (Vec::new(), Vec::new());
@@ -200,6 +203,7 @@ impl Probe {
             interfaces,
             events,
             flows,
+            windows,
             counts,
             classes,
             swept: Counts::default(),
@@ -248,6 +252,8 @@ impl Probe {
     /// # Errors
     /// When the flow table cannot be read.
     pub fn sweep(&mut self, now: u64, threshold: Duration) -> Result<Vec<Event>, ProbeError> {
+        let patience = nanoseconds(threshold);
+        let idle = nanoseconds(IDLE);
         let keys: Vec<_> = self
             .flows
             .keys()
@@ -262,18 +268,9 @@ impl Probe {
                 let _ = self.flows.remove(&key);
                 continue;
             }
-            let quiet = Duration::from_nanos(now.saturating_sub(flow.progress()));
-            let begun = flow.client().stage >= Stage::GREETING;
-            let unanswered = flow.client().stage == Stage::CONNECT && flow.known != 0;
-            let patience = if begun || unanswered {
-                threshold
-            } else {
-                threshold.max(IDLE)
-            };
-            if quiet < patience {
+            let Some(outcome) = flow.overdue(now, patience, idle) else {
                 continue;
-            }
-            let outcome = flow.silent();
+            };
             // A packet, or a new connection of the same ports, may have come just now.
             let still = |now: Flow| now.opened == flow.opened && now.progress() == flow.progress();
             if !self.flow(&key)?.is_some_and(still) {
@@ -283,26 +280,45 @@ impl Probe {
             if self.flows.remove(&key).is_err() {
                 continue;
             }
+            events.extend(Event::of_silence(flow, key.0, now, outcome));
             match outcome {
                 Outcome::Failed(failure) => {
                     self.count_failure(failure.class(), flow.server().version, now);
-                    events.push(Event {
-                        flow,
-                        time: now,
-                        abi: ABI,
-                        ifindex: flow.ifindex,
-                        key: key.0,
-                        verdict: Verdict::from(failure),
-                        reserved: [0; 6],
-                    });
                 }
                 Outcome::Done => self.count(Counter::HandshakeDone),
                 Outcome::Undecided => self.count(Counter::Undecided),
-                Outcome::Ignore if begun => self.count(Counter::Unseen),
+                Outcome::Ignore if flow.client().stage >= Stage::GREETING => {
+                    self.count(Counter::Unseen);
+                }
                 Outcome::Ignore | Outcome::On(_) => self.count(Counter::FlowExpired),
             }
         }
+        self.sweep_windows()?;
         Ok(events)
+    }
+
+    /// Removes windows that outlived their flows: the kernel could not remove them, or the collector has
+    /// just removed the flow.
+    fn sweep_windows(&mut self) -> Result<(), ProbeError> {
+        let windows = |source| ProbeError::Map {
+            map: object::WINDOWS,
+            source,
+        };
+        let keys: Vec<_> = self
+            .windows
+            .keys()
+            .collect::<Result<_, _>>()
+            .map_err(windows)?;
+        for key in keys {
+            let Plain(WindowKey { flow, role, .. }) = key;
+            let kept = self
+                .flow(&Plain(flow))?
+                .is_some_and(|flow| flow.sides[usize::from(role & 1)].is(Side::KEPT));
+            if !kept {
+                let _gone = self.windows.remove(&key);
+            }
+        }
+        Ok(())
     }
 
     fn count(&mut self, counter: Counter) {
@@ -388,6 +404,10 @@ impl AsFd for Probe {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.events.as_fd()
     }
+}
+
+fn nanoseconds(time: Duration) -> u64 {
+    time.as_nanos().try_into().unwrap_or(u64::MAX)
 }
 
 fn flow_table(source: MapError) -> ProbeError {

@@ -119,6 +119,7 @@ pub(crate) fn watch(arguments: &Arguments) -> anyhow::Result<()> {
         flows: arguments.max_handshakes,
         ring_bytes: ring_bytes(arguments.ring).context("--ring")?,
         tls_ports: arguments.tls_port.clone(),
+        capture_time: false,
     };
     let mut probes = namespaces
         .iter()
@@ -160,7 +161,8 @@ fn run(
             if Instant::now() >= look || ended {
                 events.extend(probe.sweep(clock::monotonic(), arguments.stall_after)?);
             }
-            for event in &events {
+            // Of a handshake that may well have succeeded there is nothing to say here: it is counted.
+            for event in events.iter().filter(|event| event.undecided == 0) {
                 write_event(out, probe, event, arguments.format)?;
             }
         }

@@ -6,13 +6,15 @@ use gauntlet_probes::failure::Failure;
 use gauntlet_probes::probe::{Counts, Interface};
 use gauntlet_probes::report::{human, ndjson};
 use gauntlet_wire::Role;
+use gauntlet_wire::bytes::Bytes;
 use gauntlet_wire::class::Class;
 use gauntlet_wire::counters::{ClassCount, Counter};
 use gauntlet_wire::event::{ABI, Event, Verdict};
-use gauntlet_wire::flow::{CAPTURE_LABEL, CAPTURE_SPACE, Flow, Payload, Segment, Walked};
+use gauntlet_wire::flow::Flow;
 use gauntlet_wire::packet::FlowKey;
 use gauntlet_wire::rules::{Cause, Outcome};
-use gauntlet_wire::side::GATHER;
+use gauntlet_wire::segment::Segment;
+use gauntlet_wire::walk::Walked;
 use rcgen::{CertificateParams, DnType, DnValue, KeyPair, string};
 use zerocopy::FromZeros as _;
 
@@ -28,30 +30,6 @@ enum Act {
 }
 use Act::{Closes, Resets, Says, Stalls};
 use Role::{Client, Server};
-
-/// A packet's payload.
-struct Slice<'a>(&'a [u8]);
-
-impl Slice<'_> {
-    fn read(&self, from: u32, into: &mut [u8]) -> bool {
-        let found = self.0.get(from as usize..from as usize + into.len());
-        found.map(|bytes| into.copy_from_slice(bytes)).is_some()
-    }
-}
-
-impl Payload for Slice<'_> {
-    fn gather(&self, from: u32, into: &mut [u8; 2 * GATHER], at: u32, count: u32) -> bool {
-        self.read(from, &mut into[at as usize..(at + count) as usize])
-    }
-
-    fn capture(&self, from: u32, into: &mut [u8; CAPTURE_SPACE], at: u32, count: u32) -> bool {
-        self.read(from, &mut into[at as usize..(at + count) as usize])
-    }
-
-    fn label(&self, into: &mut [u8; CAPTURE_SPACE], at: u32, label: [u8; CAPTURE_LABEL as usize]) {
-        into[at as usize..][..label.len()].copy_from_slice(&label);
-    }
-}
 
 /// Plays a connection until it fails.
 fn play(known: bool, v6: bool, acts: &[Act]) -> Event {
@@ -80,7 +58,7 @@ fn play(known: bool, v6: bool, acts: &[Act]) -> Event {
         segment.acknowledged = sequence[role as usize ^ 1];
         sequence[role as usize] += segment.end;
         flow.place(&mut segment);
-        match flow.walk::<1000>(&Slice(bytes), &mut segment) {
+        match flow.walk::<1000>(&Bytes::new(bytes), &mut segment) {
             Walked::On => {}
             Walked::Over(outcome) => return event(flow, outcome, v6),
             other => panic!("{other:?}"),
@@ -113,7 +91,8 @@ fn event(flow: Flow, outcome: Outcome, v6: bool) -> Event {
             ports: [443, 41_234],
         },
         verdict: Verdict::from(failure),
-        reserved: [0; 6],
+        undecided: 0,
+        reserved: [0; 5],
     }
 }
 

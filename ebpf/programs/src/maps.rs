@@ -5,10 +5,12 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::{
     Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, ProgramArray, RingBuf,
 };
+use aya_ebpf::programs::TcContext;
 use gauntlet_wire::counters::{COUNTERS, ClassCount, Counter, class_key};
 use gauntlet_wire::flow::Flow;
 use gauntlet_wire::packet::{Endpoint, FlowKey, Parsed};
 use gauntlet_wire::rules::Failure;
+use gauntlet_wire::window::{Window, WindowKey};
 
 /// Connections between SYN and the end of the handshake. Preallocated: without, newer kernels keep
 /// only a few elements of this size at hand for each CPU, and a burst of connections finds none.
@@ -41,14 +43,46 @@ pub(crate) static TLS_PORTS: Array<u8> = Array::with_max_entries(65_536, 0);
 #[map]
 pub(crate) static PACKET: PerCpuArray<Parsed> = PerCpuArray::with_max_entries(1, 0);
 
-/// A flow that is about to be inserted; all zero but for what [`Flow::open`] and
-/// [`Flow::synchronize`] write.
+/// A flow that is about to be inserted; all zero but for what [`Flow::open`] writes.
 #[map]
 pub(crate) static NEW_FLOW: PerCpuArray<Flow> = PerCpuArray::with_max_entries(1, 0);
 
-/// Entry 0: the program that goes on with a packet.
+/// Segments that came before the ones they follow. Preallocated as well: 20 KiB are not always to be had
+/// at once. The loader sets its size.
 #[map]
-pub(crate) static NEXT: ProgramArray = ProgramArray::with_max_entries(1, 0);
+pub(crate) static WINDOWS: HashMap<WindowKey, Window> = HashMap::with_max_entries(256, 0);
+
+/// A window that is about to be inserted; all zero.
+#[map]
+pub(crate) static NEW_WINDOW: Array<Window> = Array::with_max_entries(1, 0);
+
+/// The programs that go on with a packet, by [`WALK_ON`] and so on.
+#[map]
+pub(crate) static NEXT: ProgramArray = ProgramArray::with_max_entries(3, 0);
+
+/// Where `gauntlet_more` is in [`NEXT`].
+pub(crate) const WALK_ON: u32 = 0;
+/// Where `gauntlet_keep` is in [`NEXT`].
+pub(crate) const KEEP: u32 = 1;
+/// Where `gauntlet_replay` is in [`NEXT`].
+pub(crate) const REPLAY: u32 = 2;
+
+/// 1 where packets are those of a capture file, run one by one (BPF_PROG_TEST_RUN): each comes with its
+/// time. Set by the loader, so that live programs have no trace of it.
+#[unsafe(no_mangle)]
+static CAPTURE_TIME: u8 = 0;
+
+/// The time of a packet from a capture file, nanoseconds: the first two words of `skb->cb`, low word first.
+#[inline(always)]
+pub(crate) fn capture_time(context: &TcContext) -> Option<u64> {
+    // SAFETY: a constant of this object, which only the loader changes, before the kernel sees it.
+    if unsafe { core::ptr::read_volatile(&CAPTURE_TIME) } == 0 {
+        return None;
+    }
+    // SAFETY: the context is readable as long as the program runs.
+    let [low, high, ..] = unsafe { (*context.skb.skb).cb };
+    Some(u64::from(low) | u64::from(high) << 32)
+}
 
 /// Adds one to a counter. Per CPU, so that no increment is lost.
 #[inline(always)]

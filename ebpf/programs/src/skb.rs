@@ -4,9 +4,11 @@
 
 use aya_ebpf::helpers::generated::bpf_skb_load_bytes;
 use aya_ebpf::programs::TcContext;
-use gauntlet_wire::flow::{CAPTURE, CAPTURE_LABEL, CAPTURE_SPACE, CAPTURE_STEP, Payload};
+use gauntlet_wire::flow::{CAPTURE, CAPTURE_LABEL, CAPTURE_SPACE, CAPTURE_STEP};
 use gauntlet_wire::packet::Frame;
+use gauntlet_wire::segment::{Keep, Payload};
 use gauntlet_wire::side::GATHER;
+use gauntlet_wire::window::{KEEP_STEP, WINDOW, WINDOW_SPACE};
 
 /// Reads a packet; never writes one.
 pub(crate) struct Skb<'a>(pub(crate) &'a TcContext);
@@ -73,38 +75,94 @@ impl Frame for Skb<'_> {
 impl Payload for Skb<'_> {
     #[inline(always)]
     fn gather(&self, from: u32, into: &mut [u8; 2 * GATHER], at: u32, count: u32) -> bool {
-        let at = opaque(at) & (GATHER as u64 - 1);
-        let count = (opaque(count.wrapping_sub(1)) & (GATHER as u64 - 1)) + 1;
-        // SAFETY: `at` is below half the array.
-        let to = unsafe { into.as_mut_ptr().add(at as usize) };
-        // SAFETY: from there more than half the array is left, and `count` is at most half.
-        unsafe { self.read(from, to, count as u32) }
+        let (to, count) = gathered(into, at, count);
+        // SAFETY: `gathered` says where, and how much fits.
+        unsafe { self.read(from, to, count) }
     }
 
     #[inline(always)]
     fn capture(&self, from: u32, into: &mut [u8; CAPTURE_SPACE], at: u32, count: u32) -> bool {
-        let at = opaque(at);
-        if at > CAPTURE as u64 {
-            return false;
+        match captured(into, at, count) {
+            // SAFETY: `captured` says where, and how much fits.
+            Some((to, count)) => unsafe { self.read(from, to, count) },
+            None => false,
         }
-        let count = (opaque(count.wrapping_sub(1)) & (CAPTURE_STEP as u64 - 1)) + 1;
-        // SAFETY: `at` is at most CAPTURE, inside the array.
-        let to = unsafe { into.as_mut_ptr().add(at as usize) };
-        // SAFETY: from there CAPTURE_STEP bytes are left, and `count` is at most that.
-        unsafe { self.read(from, to, count as u32) }
     }
 
     #[inline(always)]
-    fn label(&self, into: &mut [u8; CAPTURE_SPACE], at: u32, label: [u8; CAPTURE_LABEL as usize]) {
-        let at = opaque(at);
-        if at > CAPTURE as u64 {
-            return;
-        }
-        // SAFETY: `at` is at most CAPTURE, inside the array.
-        let to = unsafe { into.as_mut_ptr().add(at as usize) };
-        // SAFETY: from there CAPTURE_STEP bytes are left, more than a label.
-        unsafe { to.cast::<[u8; CAPTURE_LABEL as usize]>().write(label) }
+    fn label(&self, into: &mut [u8; CAPTURE_SPACE], at: u32, what: [u8; CAPTURE_LABEL as usize]) {
+        label(into, at, what);
     }
+
+    #[inline(always)]
+    fn settle(&self, place: &mut u32, number: u32) -> u32 {
+        settled(place, number)
+    }
+}
+
+impl Keep for Skb<'_> {
+    #[inline(always)]
+    fn keep(&self, from: u32, into: &mut [u8; WINDOW_SPACE], at: u32, count: u32) -> bool {
+        let at = opaque(at);
+        if at > WINDOW as u64 {
+            return false;
+        }
+        let count = (opaque(count.wrapping_sub(1)) & (KEEP_STEP as u64 - 1)) + 1;
+        // SAFETY: `at` is at most WINDOW, inside the array.
+        let to = unsafe { into.as_mut_ptr().add(at as usize) };
+        // SAFETY: from there KEEP_STEP bytes are left, and `count` is at most that.
+        unsafe { self.read(from, to, count as u32) }
+    }
+}
+
+/// Where [`Payload::gather`] writes, and how many bytes, in terms that the verifier can follow.
+#[inline(always)]
+pub(crate) fn gathered(into: &mut [u8; 2 * GATHER], at: u32, count: u32) -> (*mut u8, u32) {
+    let at = opaque(at) & (GATHER as u64 - 1);
+    let count = (opaque(count.wrapping_sub(1)) & (GATHER as u64 - 1)) + 1;
+    // SAFETY: `at` is below half the array; from there more than half of it is left, and `count` is at
+    // most half.
+    (unsafe { into.as_mut_ptr().add(at as usize) }, count as u32)
+}
+
+/// The same for [`Payload::capture`].
+#[inline(always)]
+pub(crate) fn captured(
+    into: &mut [u8; CAPTURE_SPACE],
+    at: u32,
+    count: u32,
+) -> Option<(*mut u8, u32)> {
+    let at = opaque(at);
+    if at > CAPTURE as u64 {
+        return None;
+    }
+    let count = (opaque(count.wrapping_sub(1)) & (CAPTURE_STEP as u64 - 1)) + 1;
+    // SAFETY: `at` is at most CAPTURE, inside the array; from there CAPTURE_STEP bytes are left, and
+    // `count` is at most that.
+    Some((unsafe { into.as_mut_ptr().add(at as usize) }, count as u32))
+}
+
+/// [`Payload::label`].
+#[inline(always)]
+pub(crate) fn label(into: &mut [u8; CAPTURE_SPACE], at: u32, what: [u8; CAPTURE_LABEL as usize]) {
+    let at = opaque(at);
+    if at > CAPTURE as u64 {
+        return;
+    }
+    // SAFETY: `at` is at most CAPTURE, inside the array.
+    let to = unsafe { into.as_mut_ptr().add(at as usize) };
+    // SAFETY: from there CAPTURE_STEP bytes are left, more than a label.
+    unsafe { to.cast::<[u8; CAPTURE_LABEL as usize]>().write(what) }
+}
+
+/// [`Payload::settle`]: by way of a map's memory, of which the verifier keeps no record.
+#[inline(always)]
+pub(crate) fn settled(place: &mut u32, number: u32) -> u32 {
+    let place = &raw mut *place;
+    // SAFETY: `place` was a reference just now.
+    unsafe { place.write_volatile(number) };
+    // SAFETY: the same.
+    unsafe { place.read_volatile() }
 }
 
 /// Hides what the compiler knows about a number. LLVM removes a mask that it can prove to change
@@ -112,7 +170,7 @@ impl Payload for Skb<'_> {
 /// that may be 0, and on old kernels does not learn from a comparison that it is not: hence
 /// `((n - 1) & mask) + 1` above.
 #[inline(always)]
-fn opaque(number: u32) -> u64 {
+pub(crate) fn opaque(number: u32) -> u64 {
     let mut number = u64::from(number);
     // SAFETY: copies a register onto itself. (Without an instruction of its own the line would have
     // no address, which the kernel refuses in line info.)

@@ -1,8 +1,10 @@
 //! A packet kept in a slice: the host's way to read one, with the same contract as the kernel's.
 
-use crate::flow::{CAPTURE_LABEL, CAPTURE_SPACE, Payload};
+use crate::flow::{CAPTURE_LABEL, CAPTURE_SPACE};
 use crate::packet::Frame;
+use crate::segment::{Keep, Payload};
 use crate::side::GATHER;
+use crate::window::WINDOW_SPACE;
 
 /// A frame in memory, and the EtherType if a capture tells it beside the bytes.
 #[derive(Debug, Clone, Copy)]
@@ -68,5 +70,16 @@ impl Payload for Bytes<'_> {
         {
             *slot = label;
         }
+    }
+
+    fn settle(&self, place: &mut u32, number: u32) -> u32 {
+        *place = number;
+        number
+    }
+}
+
+impl Keep for Bytes<'_> {
+    fn keep(&self, from: u32, into: &mut [u8; WINDOW_SPACE], at: u32, count: u32) -> bool {
+        self.read(from, into, at, count)
     }
 }

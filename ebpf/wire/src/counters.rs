@@ -33,7 +33,7 @@ macro_rules! counters {
 }
 
 /// How many counters there are.
-pub const COUNTERS: usize = 19;
+pub const COUNTERS: usize = 20;
 
 counters! {
     /// Connections whose SYN was seen.
@@ -60,7 +60,8 @@ counters! {
     UnparsedNetwork = 10, "unparsed_network", true;
     /// IP fragments.
     Fragment = 11, "ip_fragment", true;
-    /// Segments that came before the ones they follow, or whose predecessors were never seen.
+    /// Segments that came before the ones they follow, or whose predecessors were never seen. They are kept,
+    /// as far as there is room.
     Gap = 12, "gap_segment", false;
     /// Handshakes whose end could not be judged, since bytes were missing or unreadable.
     Unseen = 13, "handshake_unseen", true;
@@ -75,6 +76,8 @@ counters! {
     /// Handshakes that were either rejected by an encrypted alert or closed right after they were
     /// done, which look the same ([`crate::rules::Outcome::Undecided`]).
     Undecided = 18, "handshake_undecided", false;
+    /// Of those, segments for which there was no room. Sent again they are none the less followed.
+    EarlyDropped = 19, "early_segment_dropped", false;
 }
 
 /// Failures of one class and TLS version.

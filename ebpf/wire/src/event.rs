@@ -3,14 +3,14 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::flow::Flow;
+use crate::flow::{Flow, RANDOM_AT, RANDOM_BYTES, SEALED_AT, SEALED_BYTES};
 use crate::packet::{Endpoint, FlowKey};
-use crate::rules::{Cause, Failure};
-use crate::side::{Side, Stage};
+use crate::rules::{self, Cause, Failure, Outcome};
+use crate::side::{Framing, Side, Stage};
 use crate::{Role, record};
 
 /// Changes with any layout or number in this crate that crosses the kernel boundary.
-pub const ABI: u32 = 1;
+pub const ABI: u32 = 2;
 
 /// A failed handshake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -28,8 +28,11 @@ pub struct Event {
     pub key: FlowKey,
     /// The verdict.
     pub verdict: Verdict,
+    /// 1 where the handshake may have been closed in the ordinary way right after it was done
+    /// ([`crate::rules::Outcome::Undecided`]): no failure, unless somebody else knows that it was.
+    pub undecided: u8,
     /// Zero.
-    pub reserved: [u8; 6],
+    pub reserved: [u8; 5],
 }
 
 /// A [`Failure`] as bytes.
@@ -117,11 +120,54 @@ impl HandshakeStage {
 }
 
 impl Event {
+    /// What is to be told of a flow of which nothing came until `time` (nanoseconds, CLOCK_MONOTONIC), and
+    /// what that means ([`Flow::overdue`]).
+    #[must_use]
+    pub fn of_silence(flow: Flow, key: FlowKey, time: u64, outcome: Outcome) -> Option<Self> {
+        let (failure, undecided) = match outcome {
+            Outcome::Failed(failure) => (failure, 0),
+            Outcome::Undecided => (rules::UNDECIDED, 1),
+            _ => return None,
+        };
+        Some(Self {
+            flow,
+            time,
+            abi: ABI,
+            ifindex: flow.ifindex,
+            key,
+            verdict: failure.into(),
+            undecided,
+            reserved: [0; 5],
+        })
+    }
+
     /// Address and port of one side.
     #[must_use]
     pub const fn endpoint(&self, role: Role) -> Endpoint {
         let client = if self.flow.client_first == 1 { 0 } else { 1 };
         self.key.endpoint(client ^ role as usize)
+    }
+
+    /// The random of the client's last ClientHello, which is what a key log knows the connection by;
+    /// `None` where the hello did not come that far.
+    #[must_use]
+    pub fn client_random(&self) -> Option<[u8; RANDOM_BYTES]> {
+        if self.flow.client().stage < Stage::HELLO {
+            return None;
+        }
+        let at = usize::from(RANDOM_AT);
+        self.flow.bytes[at..].first_chunk().copied()
+    }
+
+    /// A side's first encrypted TLS 1.3 record that is as long as an alert: its fragment, tag included,
+    /// without the header. `None` where it sent none, or not all of it.
+    #[must_use]
+    pub fn sealed(&self, role: Role) -> Option<&[u8]> {
+        let side = &self.flow.sides[role as usize];
+        let length = usize::from(side.sealed_len).min(SEALED_BYTES);
+        let whole = side.framing != Framing::SEALED;
+        let at = usize::from(SEALED_AT[role as usize]);
+        (length > 0 && whole).then(|| &self.flow.bytes[at..at + length])
     }
 
     /// How far the handshake had come.

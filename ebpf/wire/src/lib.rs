@@ -14,7 +14,11 @@
 //! | [`handshake`] | handshake message types, sizes of encrypted messages |
 //! | [`side`] | [`Side`](side::Side): one direction of a connection, as far as it was read |
 //! | [`rules`] | [`decide`](rules::decide): state x input -> outcome; the only place that judges |
-//! | [`flow`] | [`Flow`](flow::Flow): both sides, and the walk over a packet's bytes |
+//! | [`segment`] | one TCP segment, and how its bytes are read |
+//! | [`flow`] | [`Flow`](flow::Flow): both sides, and a segment's place in them |
+//! | [`walk`] | the walk over a segment's bytes: records, and the messages in them |
+//! | [`window`] | segments that came before the ones they follow |
+//! | [`machine`] | a packet's way through the tables, in the kernel and on a host |
 //! | [`event`] | [`Event`](event::Event): what the kernel hands to user space |
 //! | [`capture`] | reading names, suites and certificates' beginnings back from an event |
 //! | [`packet`] | Ethernet, IP and TCP headers, and the flow key |
@@ -26,7 +30,7 @@
 //! only the [`Side`](side::Side) of its own sender and reads the other, so no field has two writers.
 //! One failure is one event since whoever removes the flow from the table, and only who succeeds,
 //! may report it.
-#![no_std]
+#![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
 pub mod alert;
@@ -37,10 +41,16 @@ pub mod counters;
 pub mod event;
 pub mod flow;
 pub mod handshake;
+pub mod machine;
+mod message;
+mod number;
 pub mod packet;
 pub mod record;
 pub mod rules;
+pub mod segment;
 pub mod side;
+pub mod walk;
+pub mod window;
 
 /// Which end of a connection, by its TLS role: the client is who sent the SYN.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

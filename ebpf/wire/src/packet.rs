@@ -6,7 +6,7 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::flow::Segment;
+use crate::segment::Segment;
 
 /// A frame's bytes, however they are kept.
 pub trait Frame {
@@ -52,8 +52,10 @@ pub struct Parsed {
     pub key: FlowKey,
     /// 1 where the sender is the first of the key.
     pub sender_first: u8,
+    /// 1 while the segment is one that was kept ([`crate::window`]).
+    pub replaying: u8,
     /// Zero.
-    pub reserved: [u8; 3],
+    pub reserved: [u8; 2],
 }
 
 /// Why a packet was not looked at.

@@ -57,6 +57,19 @@ impl RecordHeader {
     }
 }
 
+/// Bytes of the PROXY protocol's version 2 header: signature, version and command, family, length.
+pub const PROXY_HEADER_LEN: usize = 16;
+
+/// How many bytes follow the header of the PROXY protocol version 2; `None` where it is none.
+#[must_use]
+#[inline(always)]
+pub fn proxy_header(bytes: &[u8; 2 * crate::side::GATHER]) -> Option<u16> {
+    const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
+    let signed = SIGNATURE.iter().zip(bytes).all(|(said, byte)| said == byte);
+    let version = bytes[12] >> 4;
+    (signed && version == 2).then(|| u16::from_be_bytes([bytes[14], bytes[15]]))
+}
+
 /// What the first five bytes of one direction are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Opening {
@@ -66,6 +79,17 @@ pub enum Opening {
     Connect,
     /// `HTTP/`, of a status line.
     Http,
+    /// `PROXY`, of the PROXY protocol version 1 (its section 2.1): one line before anything else.
+    ProxyLine,
+    /// The first bytes of the PROXY protocol version 2 (its section 2.2): a binary header before
+    /// anything else.
+    ProxyHeader,
+    /// A message of eight bytes that asks a PostgreSQL server for TLS, or for GSSAPI encryption
+    /// (PostgreSQL's documentation, "Message Formats": SSLRequest, GSSENCRequest).
+    TlsRequest,
+    /// A server that speaks first, in one of the protocols that have STARTTLS: SMTP (RFC 3207) and FTP
+    /// (RFC 4217) say `220`, IMAP `* OK`, POP3 (RFC 2595) `+OK`.
+    Greeting,
     /// Anything else.
     Foreign,
 }
@@ -78,6 +102,12 @@ impl Opening {
         match &bytes {
             b"CONNE" => return Self::Connect,
             b"HTTP/" => return Self::Http,
+            b"PROXY" => return Self::ProxyLine,
+            b"\r\n\r\n\0" => return Self::ProxyHeader,
+            b"\0\0\0\x08\x04" => return Self::TlsRequest,
+            [b'2', b'2', b'0', b' ' | b'-', _]
+            | [b'*', b' ', b'O', b'K', _]
+            | [b'+', b'O', b'K', ..] => return Self::Greeting,
             _ => {}
         }
         match RecordHeader::parse(bytes) {

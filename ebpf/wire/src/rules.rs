@@ -11,10 +11,12 @@ use crate::Role;
 use crate::alert;
 use crate::class::{Class, Confidence};
 use crate::handshake::Sealed;
+use crate::number::Decision;
 use crate::record;
-use crate::side::Stage;
+use crate::side::{Side, Stage};
 
-/// All that a rule may look at.
+/// All that a rule may look at. Facts are numbers as they stand in the flow, and are asked one by one:
+/// the kernel's verifier would walk a rule once for every combination of answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct State {
     /// How far the client is.
@@ -23,12 +25,39 @@ pub struct State {
     pub server: Stage,
     /// The negotiated version; 0 before the ServerHello.
     pub version: u16,
+    /// The [`Side`] flags of both sides.
+    pub flags: u16,
+    /// Not 0: the server's address and port are known to speak TLS.
+    pub known: u8,
+    /// Not 0: the client's TLS began after a preamble ([`crate::flow::Flow::preamble`]).
+    pub preamble: u8,
+}
+
+impl State {
     /// The server's address and port are known to speak TLS.
-    pub known: bool,
+    #[inline(always)]
+    const fn known(self) -> bool {
+        self.known != 0
+    }
+
     /// The client offered early_data.
-    pub early_data: bool,
+    #[inline(always)]
+    const fn early_data(self) -> bool {
+        self.flags & Side::EARLY_DATA != 0
+    }
+
     /// Part of either direction could not be read: silence and closing prove nothing.
-    pub lost: bool,
+    #[inline(always)]
+    const fn lost(self) -> bool {
+        self.flags & Side::LOST != 0
+    }
+
+    /// The server said something that is not TLS, and not in a preamble.
+    #[inline(always)]
+    fn foreign_server(self) -> bool {
+        let said = self.server == Stage::FOREIGN || self.server == Stage::PREAMBLE;
+        said && (self.preamble == 0 || self.flags & Side::ANEW != 0)
+    }
 }
 
 /// What a side did.
@@ -36,6 +65,10 @@ pub struct State {
 pub enum Input {
     /// Its first bytes are neither TLS nor HTTP CONNECT (nor, in answer to one, an HTTP status line).
     Foreign,
+    /// Its first bytes are of a protocol that may agree on TLS: a server's greeting, a client's request.
+    Preamble,
+    /// A preamble has gone on for longer than any that leads to TLS.
+    Chatter,
     /// Its first bytes are an HTTP CONNECT.
     Connect,
     /// It answered an HTTP CONNECT with a status line; `true`: 2xx, the tunnel stands.
@@ -102,6 +135,15 @@ pub struct Failure {
     pub answers_hello: bool,
 }
 
+/// What an [`Outcome::Undecided`] would be, if it was a failure.
+pub const UNDECIDED: Failure = Failure {
+    cause: Cause::LateHiddenAlert,
+    by: Role::Server,
+    level: 0,
+    description: 0,
+    answers_hello: false,
+};
+
 /// The act that ended a handshake. The numbers cross the kernel boundary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
@@ -144,6 +186,23 @@ impl Cause {
         Self::Stall,
     ];
 
+    /// The cause with this number; [`Self::Stall`] for what is none.
+    #[inline(always)]
+    pub(crate) const fn of_number(number: u8) -> Self {
+        match number {
+            1 => Self::Alert,
+            2 => Self::ClientHiddenAlert,
+            3 => Self::ServerHiddenAlert,
+            4 => Self::LateHiddenAlert,
+            5 => Self::SealedAlert,
+            6 => Self::NotTls,
+            7 => Self::Connect,
+            8 => Self::Reset,
+            9 => Self::Fin,
+            _ => Self::Stall,
+        }
+    }
+
     /// The cause with this number.
     #[must_use]
     pub fn from_number(number: u8) -> Option<Self> {
@@ -164,17 +223,6 @@ impl Cause {
 }
 
 impl Failure {
-    #[inline(always)]
-    const fn new(cause: Cause, by: Role) -> Self {
-        Self {
-            cause,
-            by,
-            level: 0,
-            description: 0,
-            answers_hello: false,
-        }
-    }
-
     /// The class, as the contract maps it.
     #[must_use]
     #[inline(always)]
@@ -256,49 +304,55 @@ impl Failure {
 
 /// Decides what `input` from `from` means in `state`.
 #[must_use]
-#[inline(always)]
 pub fn decide(state: State, from: Role, input: Input) -> Outcome {
+    decision(state, from, input).outcome()
+}
+
+/// [`decide`], as a number.
+#[inline(always)]
+pub(crate) fn decision(state: State, from: Role, input: Input) -> Decision {
     let stage = match from {
         Role::Client => state.client,
         Role::Server => state.server,
     };
     match input {
-        Input::Foreign | Input::Connect | Input::Status(_) | Input::Tls => {
+        Input::Foreign | Input::Preamble | Input::Connect | Input::Status(_) | Input::Tls => {
             opening(state, from, stage, input)
         }
+        Input::Chatter => Decision::IGNORE,
         Input::ClientHello => match from {
-            Role::Client => Outcome::On(Stage::GREETING),
-            Role::Server => Outcome::On(stage),
+            Role::Client => Decision::on(Stage::GREETING),
+            Role::Server => Decision::on(stage),
         },
         // A banner before the ClientHello was not meant for TLS. It is told once the hello is read,
         // which has the name that was asked for.
         Input::ClientHelloRead => match from {
-            Role::Client if state.server == Stage::FOREIGN => failed(Cause::NotTls, Role::Server),
-            Role::Client => Outcome::On(Stage::HELLO),
-            Role::Server => Outcome::On(stage),
+            Role::Client if state.foreign_server() => failed(Cause::NotTls, Role::Server),
+            Role::Client => Decision::on(Stage::HELLO),
+            Role::Server => Decision::on(stage),
         },
         Input::HelloRetryRequest => match from {
-            Role::Server => Outcome::On(Stage::RETRY),
-            Role::Client => Outcome::On(stage),
+            Role::Server => Decision::on(Stage::RETRY),
+            Role::Client => Decision::on(stage),
         },
         Input::ServerHello => match from {
-            Role::Server => Outcome::On(Stage::HELLO),
-            Role::Client => Outcome::On(stage),
+            Role::Server => Decision::on(Stage::HELLO),
+            Role::Client => Decision::on(stage),
         },
         Input::Handshake => {
             if stage == Stage::HELLO && state.version != 0 {
-                Outcome::On(Stage::FLIGHT)
+                Decision::on(Stage::FLIGHT)
             } else {
-                Outcome::On(stage)
+                Decision::on(stage)
             }
         }
         // In TLS 1.3, and before a version is known, change_cipher_spec is for middleboxes and
         // means nothing (D.4).
         Input::ChangeCipherSpec => {
             if tls12(state) && stage < Stage::SECURED {
-                Outcome::On(Stage::SECURED)
+                Decision::on(Stage::SECURED)
             } else {
-                Outcome::On(stage)
+                Decision::on(stage)
             }
         }
         Input::Finished => finished(state, from),
@@ -312,7 +366,7 @@ pub fn decide(state: State, from: Role, input: Input) -> Outcome {
                 }
             } else {
                 // TLS 1.2 false start, or 0-RTT before the ServerHello.
-                Outcome::On(stage)
+                Decision::on(stage)
             }
         }
         Input::Fin => closed(state, from, stage, Cause::Fin),
@@ -322,8 +376,8 @@ pub fn decide(state: State, from: Role, input: Input) -> Outcome {
 }
 
 #[inline(always)]
-const fn failed(cause: Cause, by: Role) -> Outcome {
-    Outcome::Failed(Failure::new(cause, by))
+const fn failed(cause: Cause, by: Role) -> Decision {
+    Decision::failed(cause, by)
 }
 
 #[inline(always)]
@@ -333,34 +387,41 @@ fn tls12(state: State) -> bool {
 
 /// The first bytes of a side. Judged only where TLS is meant: the port is known, or one side spoke TLS.
 #[inline(always)]
-fn opening(state: State, from: Role, stage: Stage, input: Input) -> Outcome {
+fn opening(state: State, from: Role, stage: Stage, input: Input) -> Decision {
     match (from, input) {
-        (Role::Client, Input::Connect) => Outcome::On(Stage::CONNECT),
-        (Role::Client, Input::Tls) => Outcome::On(stage),
+        (Role::Client, Input::Connect) => Decision::on(Stage::CONNECT),
+        (Role::Client, Input::Tls) => Decision::on(stage),
+        // It asks for TLS in a way that servers understand which answer a ClientHello too.
+        (Role::Client, Input::Preamble) => Decision::on(Stage::PREAMBLE),
+        (Role::Client, _) if state.server == Stage::PREAMBLE => Decision::on(Stage::PREAMBLE),
         (Role::Client, _) => {
-            if state.known {
+            if state.known() {
                 failed(Cause::NotTls, Role::Client)
             } else if state.server == Stage::FOREIGN {
-                Outcome::Ignore
+                Decision::IGNORE
             } else {
-                Outcome::On(Stage::FOREIGN)
+                Decision::on(Stage::FOREIGN)
             }
         }
         (Role::Server, Input::Tls) => match state.client {
             Stage::FOREIGN => failed(Cause::NotTls, Role::Client),
             Stage::CONNECT => failed(Cause::Connect, Role::Client),
-            _ => Outcome::On(stage),
+            _ => Decision::on(stage),
         },
-        (Role::Server, Input::Status(true)) => Outcome::On(Stage::GRANTED),
+        (Role::Server, Input::Preamble) if state.client == Stage::SILENT && !state.known() => {
+            Decision::on(Stage::PREAMBLE)
+        }
+        (Role::Server, Input::Status(true)) => Decision::on(Stage::GRANTED),
         (Role::Server, _) => match state.client {
-            Stage::SILENT if !state.known => Outcome::On(Stage::FOREIGN),
+            Stage::SILENT if !state.known() => Decision::on(Stage::FOREIGN),
             // Told once the ClientHello is read, perhaps on another CPU at this very moment.
-            Stage::GREETING => Outcome::On(Stage::FOREIGN),
+            Stage::GREETING => Decision::on(Stage::FOREIGN),
             Stage::SILENT => failed(Cause::NotTls, Role::Server),
-            Stage::FOREIGN => Outcome::Ignore,
+            Stage::PREAMBLE => Decision::on(Stage::PREAMBLE),
+            Stage::FOREIGN => Decision::IGNORE,
             // Refused, or answered by something that is no proxy.
-            Stage::CONNECT if state.known => failed(Cause::Connect, Role::Client),
-            Stage::CONNECT => Outcome::Ignore,
+            Stage::CONNECT if state.known() => failed(Cause::Connect, Role::Client),
+            Stage::CONNECT => Decision::IGNORE,
             _ => failed(Cause::NotTls, Role::Server),
         },
     }
@@ -368,71 +429,65 @@ fn opening(state: State, from: Role, stage: Stage, input: Input) -> Outcome {
 
 /// RFC 5246 section 7.3: both Finished make the handshake.
 #[inline(always)]
-fn finished(state: State, from: Role) -> Outcome {
+fn finished(state: State, from: Role) -> Decision {
     let peer = match from {
         Role::Client => state.server,
         Role::Server => state.client,
     };
     // A peer that is SUSPECT had sent its Finished: its encrypted alert was a close_notify.
     if peer == Stage::FINISHED || peer == Stage::SUSPECT {
-        Outcome::Done
+        Decision::DONE
     } else {
-        Outcome::On(Stage::FINISHED)
+        Decision::on(Stage::FINISHED)
     }
 }
 
 #[inline(always)]
-fn plaintext_alert(state: State, from: Role, stage: Stage, level: u8, description: u8) -> Outcome {
+fn plaintext_alert(state: State, from: Role, stage: Stage, level: u8, description: u8) -> Decision {
     // Section 6: in TLS 1.3 the level means nothing, every alert but close_notify and user_canceled
     // is fatal.
     let fatal = level == alert::FATAL || state.version == record::TLS1_3;
     if description == alert::CLOSE_NOTIFY || (fatal && description != alert::USER_CANCELED) {
         let answers_hello =
             from == Role::Server && state.version == 0 && state.client >= Stage::GREETING;
-        Outcome::Failed(Failure {
-            cause: Cause::Alert,
-            by: from,
-            level,
-            description,
-            answers_hello,
-        })
+        Decision::alert(from, level, description, answers_hello)
     } else {
-        Outcome::On(stage)
+        Decision::on(stage)
     }
 }
 
 /// After its own Finished a side may close early and yet have succeeded: wait for the peer's.
 #[inline(always)]
-fn sealed_alert(state: State, from: Role, stage: Stage) -> Outcome {
+fn sealed_alert(state: State, from: Role, stage: Stage) -> Decision {
     if !tls12(state) {
-        return Outcome::On(stage);
+        return Decision::on(stage);
     }
     match stage {
         Stage::SECURED => failed(Cause::SealedAlert, from),
-        Stage::FINISHED => Outcome::On(Stage::SUSPECT),
-        _ => Outcome::On(stage),
+        Stage::FINISHED => Decision::on(Stage::SUSPECT),
+        _ => Decision::on(stage),
     }
 }
 
 /// An encrypted TLS 1.3 record of the client.
 #[inline(always)]
-fn client_sealed(state: State, size: Sealed) -> Outcome {
-    if state.early_data {
+fn client_sealed(state: State, size: Sealed) -> Decision {
+    if state.early_data() {
         // 0-RTT data can have any size, so size proves no alert.
         return match size {
-            Sealed::FinishedSized => Outcome::Done,
-            _ => Outcome::On(Stage::FLIGHT),
+            Sealed::FinishedSized => Decision::DONE,
+            _ => Decision::on(Stage::FLIGHT),
         };
     }
     match (state.client, size) {
         (Stage::HELLO, Sealed::AlertSized) => failed(Cause::ClientHiddenAlert, Role::Client),
         // Without a client certificate the server has nothing left to reject.
-        (Stage::HELLO, Sealed::FinishedSized) => Outcome::Done,
+        (Stage::HELLO, Sealed::FinishedSized) => Decision::DONE,
         // Most likely a close_notify. Not an answer to anything: that the client acknowledged the
         // server's record does not mean that it has read it.
-        (Stage::FLIGHT, Sealed::AlertSized) => Outcome::On(Stage::SUSPECT),
-        (Stage::SUSPECT, _) => Outcome::On(Stage::SUSPECT),
-        _ => Outcome::On(Stage::FLIGHT),
+        (Stage::FLIGHT, Sealed::AlertSized) => Decision::on(Stage::SUSPECT),
+        (Stage::SUSPECT, _) => Decision::on(Stage::SUSPECT),
+        _ => Decision::on(Stage::FLIGHT),
     }
 }
 
@@ -445,57 +500,57 @@ fn sealed_flight(state: State) -> bool {
 
 /// An encrypted TLS 1.3 record of the server. `answers`: it had received the client's flight.
 #[inline(always)]
-fn server_sealed(state: State, size: Sealed, answers: bool) -> Outcome {
+fn server_sealed(state: State, size: Sealed, answers: bool) -> Decision {
     let answers = answers && sealed_flight(state);
     if state.server == Stage::HELLO && !sealed_flight(state) {
         // EncryptedExtensions is longer than an alert even when it is empty.
         return match size {
             Sealed::AlertSized => failed(Cause::ServerHiddenAlert, Role::Server),
-            _ => Outcome::On(Stage::FLIGHT),
+            _ => Decision::on(Stage::FLIGHT),
         };
     }
-    if state.early_data && sealed_flight(state) {
+    if state.early_data() && sealed_flight(state) {
         // A resumption asks for no certificate: there is nothing left to reject.
         return if answers {
-            Outcome::Done
+            Decision::DONE
         } else {
-            Outcome::On(Stage::FLIGHT)
+            Decision::on(Stage::FLIGHT)
         };
     }
     match size {
         // GnuTLS sends two alerts: still suspect.
-        Sealed::AlertSized => Outcome::On(Stage::SUSPECT),
+        Sealed::AlertSized => Decision::on(Stage::SUSPECT),
         // Tickets or data after the client's flight: it was accepted.
-        _ if answers => Outcome::Done,
-        _ => Outcome::On(Stage::FLIGHT),
+        _ if answers => Decision::DONE,
+        _ => Decision::on(Stage::FLIGHT),
     }
 }
 
 /// FIN or RST. Counts only after a ClientHello, and only where every byte before it was read.
 #[inline(always)]
-fn closed(state: State, from: Role, stage: Stage, cause: Cause) -> Outcome {
+fn closed(state: State, from: Role, stage: Stage, cause: Cause) -> Decision {
     if state.client < Stage::GREETING {
         return match state.client {
-            Stage::CONNECT if state.known => failed(Cause::Connect, Role::Client),
+            Stage::CONNECT if state.known() => failed(Cause::Connect, Role::Client),
             // The server may still answer a client that closed its sending direction.
             Stage::FOREIGN | Stage::CONNECT if from == Role::Client && cause == Cause::Fin => {
-                Outcome::On(stage)
+                Decision::on(stage)
             }
-            _ => Outcome::Ignore,
+            _ => Decision::IGNORE,
         };
     }
-    if state.server == Stage::FOREIGN {
+    if state.foreign_server() {
         return failed(Cause::NotTls, Role::Server);
     }
     match suspicion(state) {
         Suspicion::None => {}
         // What would have cleared the suspect may be among the bytes that were not seen.
-        _ if state.lost => return Outcome::Ignore,
-        Suspicion::Failed(failure) => return failure,
+        _ if state.lost() => return Decision::IGNORE,
+        Suspicion::Sealed(by) => return failed(Cause::SealedAlert, by),
         Suspicion::Server => {
             return match (from, cause) {
                 // What the client does next says more.
-                (Role::Server, Cause::Fin) => Outcome::On(stage),
+                (Role::Server, Cause::Fin) => Decision::on(stage),
                 _ => hidden_by_server(state),
             };
         }
@@ -503,16 +558,16 @@ fn closed(state: State, from: Role, stage: Stage, cause: Cause) -> Outcome {
             return match (from, cause) {
                 // The server closed on what the client had sent, instead of reading it.
                 (Role::Server, Cause::Reset) => hidden_by_server(state),
-                _ => Outcome::On(stage),
+                _ => Decision::on(stage),
             };
         }
     }
     if sealed_flight(state) {
         // The client's flight ends with its Finished: done as far as can be seen.
-        return Outcome::Done;
+        return Decision::DONE;
     }
-    if state.lost {
-        Outcome::Ignore
+    if state.lost() {
+        Decision::IGNORE
     } else {
         failed(cause, from)
     }
@@ -520,29 +575,29 @@ fn closed(state: State, from: Role, stage: Stage, cause: Cause) -> Outcome {
 
 /// Time ran out; `owed_by` is whose turn it was.
 #[inline(always)]
-fn silence(state: State, owed_by: Role) -> Outcome {
+fn silence(state: State, owed_by: Role) -> Decision {
     if state.client < Stage::GREETING {
         return match state.client {
-            Stage::CONNECT if state.known => failed(Cause::Connect, Role::Client),
-            _ => Outcome::Ignore,
+            Stage::CONNECT if state.known() => failed(Cause::Connect, Role::Client),
+            _ => Decision::IGNORE,
         };
     }
-    if state.server == Stage::FOREIGN {
+    if state.foreign_server() {
         return failed(Cause::NotTls, Role::Server);
     }
     match suspicion(state) {
         Suspicion::None => {}
         // What would have cleared the suspect may be among the bytes that were not seen.
-        _ if state.lost => return Outcome::Ignore,
-        Suspicion::Failed(failure) => return failure,
+        _ if state.lost() => return Decision::IGNORE,
+        Suspicion::Sealed(by) => return failed(Cause::SealedAlert, by),
         Suspicion::Server => return hidden_by_server(state),
-        Suspicion::Both => return Outcome::Undecided,
+        Suspicion::Both => return Decision::UNDECIDED,
     }
     if sealed_flight(state) {
-        return Outcome::Done;
+        return Decision::DONE;
     }
-    if state.lost {
-        Outcome::Ignore
+    if state.lost() {
+        Decision::IGNORE
     } else {
         failed(Cause::Stall, owed_by)
     }
@@ -553,7 +608,7 @@ enum Suspicion {
     /// Nobody.
     None,
     /// TLS 1.2: an encrypted alert, and the peer's Finished never came.
-    Failed(Outcome),
+    Sealed(Role),
     /// TLS 1.3: the server, after which the client said nothing.
     Server,
     /// TLS 1.3: both. An ordinary end of a connection looks so; a rejection of a client that closes
@@ -568,8 +623,8 @@ fn suspicion(state: State) -> Suspicion {
         state.server == Stage::SUSPECT,
     );
     match (client, server) {
-        (true, _) if tls12(state) => Suspicion::Failed(failed(Cause::SealedAlert, Role::Client)),
-        (_, true) if tls12(state) => Suspicion::Failed(failed(Cause::SealedAlert, Role::Server)),
+        (true, _) if tls12(state) => Suspicion::Sealed(Role::Client),
+        (_, true) if tls12(state) => Suspicion::Sealed(Role::Server),
         (false, true) => Suspicion::Server,
         (true, true) => Suspicion::Both,
         (_, false) => Suspicion::None,
@@ -577,7 +632,7 @@ fn suspicion(state: State) -> Suspicion {
 }
 
 #[inline(always)]
-fn hidden_by_server(state: State) -> Outcome {
+fn hidden_by_server(state: State) -> Decision {
     let cause = if sealed_flight(state) {
         Cause::LateHiddenAlert
     } else {

@@ -1,8 +1,8 @@
 //! One direction of a connection, as far as it was read: plain memory that lives in the flow table
 //! and travels inside an event. Only packets of this side's sender write it.
 
-use crate::flow::Segment;
 use crate::record::{self, RecordHeader};
+use crate::segment::Segment;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Most bytes gathered for one field: more than a status line up to its status (10) or
@@ -24,29 +24,32 @@ impl Stage {
     pub const SILENT: Self = Self(0);
     /// First bytes that are neither TLS nor an HTTP CONNECT.
     pub const FOREIGN: Self = Self(1);
+    /// Speaks a protocol in the clear that may agree on TLS: STARTTLS and its like.
+    pub const PREAMBLE: Self = Self(2);
     /// Client: an HTTP CONNECT, not answered yet.
-    pub const CONNECT: Self = Self(2);
+    pub const CONNECT: Self = Self(3);
     /// Server: granted an HTTP CONNECT; TLS may follow inside.
-    pub const GRANTED: Self = Self(3);
+    pub const GRANTED: Self = Self(4);
     /// Server: HelloRetryRequest.
-    pub const RETRY: Self = Self(4);
+    pub const RETRY: Self = Self(5);
     /// Client: ClientHello begun.
-    pub const GREETING: Self = Self(5);
+    pub const GREETING: Self = Self(6);
     /// ClientHello or ServerHello read.
-    pub const HELLO: Self = Self(6);
+    pub const HELLO: Self = Self(7);
     /// More of the handshake after its hello: in TLS 1.3 encrypted, in TLS 1.2 in the clear.
-    pub const FLIGHT: Self = Self(7);
+    pub const FLIGHT: Self = Self(8);
     /// TLS 1.2: change_cipher_spec.
-    pub const SECURED: Self = Self(8);
+    pub const SECURED: Self = Self(9);
     /// TLS 1.2: Finished.
-    pub const FINISHED: Self = Self(9);
+    pub const FINISHED: Self = Self(10);
     /// Sent one record that may be an encrypted alert; what follows will tell.
-    pub const SUSPECT: Self = Self(10);
+    pub const SUSPECT: Self = Self(11);
 
     /// All, in order.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::SILENT,
         Self::FOREIGN,
+        Self::PREAMBLE,
         Self::CONNECT,
         Self::GRANTED,
         Self::RETRY,
@@ -64,6 +67,7 @@ impl Stage {
         match self {
             Self::SILENT => "silent",
             Self::FOREIGN => "foreign",
+            Self::PREAMBLE => "preamble",
             Self::CONNECT => "connect",
             Self::GRANTED => "granted",
             Self::RETRY => "retry",
@@ -87,7 +91,7 @@ pub struct Field(pub u8);
 impl Field {
     /// Handshake header: type and 24-bit length.
     pub const MESSAGE: Self = Self(0);
-    /// Version and the first eight bytes of a hello's random.
+    /// A hello's version; a server's with the first eight bytes of its random.
     pub const HELLO_START: Self = Self(1);
     /// The length of a hello's session id.
     pub const SESSION_ID: Self = Self(2);
@@ -129,6 +133,14 @@ impl Framing {
     pub const OPAQUE: Self = Self(5);
     /// Bytes are followed by number only: not TLS, or no longer readable.
     pub const DRAIN: Self = Self(6);
+    /// In an encrypted record that may be an alert.
+    pub const SEALED: Self = Self(7);
+    /// In the line of the PROXY protocol version 1, after `PROXY`.
+    pub const PROXY_LINE: Self = Self(8);
+    /// In the header of the PROXY protocol version 2.
+    pub const PROXY_HEADER: Self = Self(9);
+    /// After that header, in the addresses and whatever else it announced.
+    pub const PROXY_BODY: Self = Self(10);
 }
 
 /// One direction of a connection.
@@ -141,18 +153,22 @@ pub struct Side {
     pub next: u32,
     /// Bytes of the current handshake message not read yet.
     pub message_left: u32,
-    /// Bytes to pass over before the current field.
+    /// Bytes to pass over before the current field; in [`Framing::DRAIN`], bytes passed over.
     pub skip: u32,
     /// Sequence number that ends the record which made this side [`Stage::FLIGHT`]: what the peer
     /// sends counts as an answer to it once it acknowledges this. Means nothing before that stage.
     pub mark: u32,
-    /// Sequence number past the last byte that came before those it follows: it was not read, so there
-    /// is a hole until `next` is here. Means nothing without [`Self::GAP`].
+    /// Sequence number past the last byte that came before those it follows: there is a hole until `next`
+    /// is here. Means nothing without [`Self::GAP`].
     pub ahead: u32,
+    /// What its last segment with new bytes acknowledged: what it had heard when it spoke.
+    pub heard: u32,
     /// Bytes of the current record not read yet.
     pub record_left: u16,
     /// Bytes of the current extension or list still to be captured.
     pub capture_left: u16,
+    /// Where in [`crate::flow::Flow::bytes`] the next of them goes.
+    pub capture_at: u16,
     /// Bytes of [`crate::flow::Flow::bytes`] used by this side's hello.
     pub hello_len: u16,
     /// Bytes of [`crate::flow::Flow::bytes`] used by this side's certificate.
@@ -190,14 +206,22 @@ pub struct Side {
     pub history: [u8; HISTORY],
     /// How many letters the peer had at that time: puts both histories in one order.
     pub history_peer: [u8; HISTORY],
+    /// Bytes of the first encrypted record that may be an alert; 0: there was none.
+    pub sealed_len: u8,
+    /// Turns it took in a preamble, after its first.
+    pub turns: u8,
+    /// Its FIN or RST ([`Segment::FIN`], [`Segment::RST`]) that waits for bytes of its peer which were sent before.
+    pub waits: u8,
+    /// Those of its peer's that it has let take effect since.
+    pub settled: u8,
     /// Zero.
-    pub reserved: [u8; 4],
+    pub reserved: [u8; 2],
 }
 
 impl Side {
     /// SYN or SYN-ACK was seen: `next` is true.
     pub const SYNCED: u16 = 1 << 0;
-    /// Bytes are missing: a segment ahead of `next` was seen.
+    /// Bytes are missing: a segment ahead of `next` was seen. They may still come.
     pub const GAP: u16 = 1 << 1;
     /// Bytes that cannot be TLS came where a record header was due.
     pub const BROKEN: u16 = 1 << 2;
@@ -219,6 +243,13 @@ impl Side {
     pub const TOLD: u16 = 1 << 10;
     /// With its last segment it acknowledged bytes of its peer that were never seen here.
     pub const HEARD_MORE: u16 = 1 << 11;
+    /// Server: after a preamble it has begun anew ([`crate::flow::Flow::preamble`]).
+    pub const ANEW: u16 = 1 << 12;
+    /// Segments that came early may be kept ([`crate::window::Window`]).
+    pub const KEPT: u16 = 1 << 13;
+
+    /// Bytes of the side, or of its peer as it says, are missing or unreadable.
+    pub const LOST: u16 = Self::GAP | Self::BROKEN | Self::HEARD_MORE;
 
     /// What stands in [`Self::pending_version`] while a HelloRetryRequest is read.
     pub const RETRY: u16 = u16::MAX;
@@ -235,7 +266,7 @@ impl Side {
     #[must_use]
     #[inline(always)]
     pub const fn lost(&self) -> bool {
-        self.flags & (Self::GAP | Self::BROKEN | Self::HEARD_MORE) != 0
+        self.flags & Self::LOST != 0
     }
 
     /// Whether a record or message was begun and not ended.

@@ -13,8 +13,8 @@ mod stories;
 
 use gauntlet_wire::Role::{self, Client, Server};
 use gauntlet_wire::capture::{Hello, certificate as captured_certificate};
-use gauntlet_wire::flow::Segment;
 use gauntlet_wire::record::{TLS1_2, TLS1_3};
+use gauntlet_wire::segment::Segment;
 use gauntlet_wire::side::Side;
 
 use crate::bytes::*;

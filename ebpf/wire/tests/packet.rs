@@ -4,8 +4,8 @@ use etherparse::{IpHeaders, Ipv4Header, PacketBuilder};
 use gauntlet_wire::Role;
 use gauntlet_wire::bytes::Bytes;
 use gauntlet_wire::event::Event;
-use gauntlet_wire::flow::Segment;
 use gauntlet_wire::packet::{Frame, Parsed, Skipped, parse};
+use gauntlet_wire::segment::Segment;
 use zerocopy::FromZeros;
 
 const PAYLOAD: &[u8] = b"\x16\x03\x01\x00\x02hi";

@@ -10,15 +10,15 @@ use gauntlet_wire::class::Class;
 use gauntlet_wire::handshake::Sealed;
 use gauntlet_wire::record::{TLS1_2, TLS1_3};
 use gauntlet_wire::rules::{Cause, Failure, Input, Outcome, State, decide};
-use gauntlet_wire::side::Stage;
+use gauntlet_wire::side::{Side, Stage};
 
 const START: State = State {
     client: Stage::SILENT,
     server: Stage::SILENT,
     version: 0,
-    known: false,
-    early_data: false,
-    lost: false,
+    flags: 0,
+    known: 0,
+    preamble: 0,
 };
 
 /// An input, the version of a ServerHello, and the word for both.
@@ -39,6 +39,7 @@ fn possible(state: State, from: Role) -> Vec<Move> {
     ];
     if own == Stage::SILENT {
         moves.push((Input::Foreign, 0, "foreign"));
+        moves.push((Input::Preamble, 0, "preamble"));
         moves.push((Input::Tls, 0, "tls"));
         if from == Client {
             moves.push((Input::Connect, 0, "connect"));
@@ -47,7 +48,12 @@ fn possible(state: State, from: Role) -> Vec<Move> {
             moves.push((Input::Status(false), 0, "status-other"));
         }
     }
-    let drained = matches!(own, Stage::FOREIGN | Stage::CONNECT | Stage::GRANTED);
+    if own == Stage::PREAMBLE {
+        moves.push((Input::Chatter, 0, "chatter"));
+    }
+    let begins = from == Client && state.preamble != 0;
+    let drained = matches!(own, Stage::FOREIGN | Stage::CONNECT | Stage::GRANTED)
+        || own == Stage::PREAMBLE && !begins;
     let unopened = own == Stage::SILENT && !goes_on(decide(state, from, Input::Tls));
     if drained || unopened {
         return moves;
@@ -116,25 +122,39 @@ fn after(state: State, from: Role, step: Move) -> Option<State> {
     Some(next)
 }
 
-/// The tunnel's two ends begin anew: the client with its next byte, then the server.
+/// After a preamble the two ends begin anew: the client with its next byte, then the server. From then on
+/// there is nothing left of the preamble.
 fn begun_anew(state: State) -> Option<State> {
     match (state.client, state.server) {
         (Stage::CONNECT, Stage::GRANTED) => Some(State {
             client: Stage::SILENT,
+            preamble: 1,
             ..state
         }),
-        (client, Stage::GRANTED) if client >= Stage::GREETING => Some(State {
+        (Stage::PREAMBLE, _) if state.preamble == 0 => Some(State {
+            preamble: 1,
+            ..state
+        }),
+        (client, _) if client >= Stage::GREETING && state.preamble != 0 => Some(State {
             server: Stage::SILENT,
+            preamble: 0,
             ..state
         }),
         _ => None,
     }
 }
 
-type Key = (u8, u8, u16);
+type Key = (u8, u8, u16, u8);
 
 fn key(state: State) -> Key {
-    (state.client.0, state.server.0, state.version)
+    let State {
+        client,
+        server,
+        version,
+        preamble,
+        ..
+    } = state;
+    (client.0, server.0, version, preamble)
 }
 
 /// All states, breadth first from `start`, in the order of their stages.
@@ -160,8 +180,12 @@ fn title(state: State) -> String {
         TLS1_2 => "1.2",
         _ => "1.3",
     };
+    let preamble = match state.preamble {
+        0 => "",
+        _ => " | after a preamble",
+    };
     format!(
-        "{} | {} | {version}",
+        "{} | {} | {version}{preamble}",
         state.client.name(),
         state.server.name()
     )
@@ -257,40 +281,28 @@ fn every_reachable_state_and_input_is_reviewed() {
 
 #[test]
 fn what_a_known_port_changes_is_reviewed() {
-    let start = State {
-        known: true,
-        ..START
-    };
-    let plain = |state| State {
-        known: false,
-        ..state
-    };
+    let start = State { known: 1, ..START };
+    let plain = |state| State { known: 0, ..state };
     insta::assert_snapshot!("known", changes(start, plain));
 }
 
 #[test]
 fn what_early_data_changes_is_reviewed() {
     let start = State {
-        early_data: true,
+        flags: Side::EARLY_DATA,
         ..START
     };
-    let plain = |state| State {
-        early_data: false,
-        ..state
-    };
+    let plain = |state| State { flags: 0, ..state };
     insta::assert_snapshot!("early_data", changes(start, plain));
 }
 
 #[test]
 fn what_lost_bytes_change_is_reviewed() {
     let start = State {
-        lost: true,
+        flags: Side::GAP,
         ..START
     };
-    let plain = |state| State {
-        lost: false,
-        ..state
-    };
+    let plain = |state| State { flags: 0, ..state };
     insta::assert_snapshot!("lost", changes(start, plain));
 }
 
@@ -351,11 +363,13 @@ fn every_stage_is_reached() {
 fn everything() -> Vec<(State, Role, Move)> {
     let mut all = Vec::new();
     for bits in 0..8 {
-        let (known, early_data, lost) = (bits & 1 != 0, bits & 2 != 0, bits & 4 != 0);
+        let mut flags = 0;
+        for (bit, flag) in [(2, Side::EARLY_DATA), (4, Side::BROKEN)] {
+            flags |= if bits & bit == 0 { 0 } else { flag };
+        }
         for state in reachable(State {
-            known,
-            early_data,
-            lost,
+            known: bits & 1,
+            flags,
             ..START
         }) {
             for from in Role::BOTH {
@@ -379,7 +393,7 @@ fn closing_and_silence_never_fail_a_handshake_before_its_client_hello() {
             && let (_, Outcome::Failed(failure)) = judge(state, from, step)
         {
             assert_eq!(failure.cause, Cause::Connect, "{state:?}");
-            assert!(state.known, "{state:?}");
+            assert!(state.known != 0, "{state:?}");
         }
     }
 }
@@ -389,8 +403,9 @@ fn closing_and_silence_prove_nothing_where_bytes_were_lost() {
     for (state, from, step) in everything() {
         let closing = matches!(step.0, Input::Fin | Input::Reset | Input::Silence);
         // A banner before the ClientHello needs no further proof.
-        let asked = state.client >= Stage::GREETING && state.server != Stage::FOREIGN;
-        if closing && state.lost && asked {
+        let banner = matches!(state.server, Stage::FOREIGN | Stage::PREAMBLE);
+        let asked = state.client >= Stage::GREETING && !(banner && state.preamble == 0);
+        if closing && state.flags & Side::LOST != 0 && asked {
             let (_, outcome) = judge(state, from, step);
             assert!(
                 !matches!(outcome, Outcome::Failed(_)),
