@@ -37,12 +37,15 @@ impl Settings {
     /// Most directions in which segments that came early are kept at once: few handshakes have any.
     #[must_use]
     pub fn windows(&self) -> NonZeroU32 {
-        NonZeroU32::new(self.flows.get() / 32).map_or(FEWEST_WINDOWS, |n| n.max(FEWEST_WINDOWS))
+        NonZeroU32::new(self.flows.get() / 32)
+            .map_or(FEWEST_WINDOWS, |n| n.clamp(FEWEST_WINDOWS, MOST_WINDOWS))
     }
 }
 
 /// Windows of 20 KiB each that there are at least.
 const FEWEST_WINDOWS: NonZeroU32 = NonZeroU32::new(32).unwrap();
+/// And that there are at most: 80 MB.
+const MOST_WINDOWS: NonZeroU32 = NonZeroU32::new(4_096).unwrap();
 
 impl Default for Settings {
     fn default() -> Self {
