@@ -348,35 +348,49 @@ fn report<T: Tables>(tables: &T, flow: &mut Flow, parsed: &Parsed, decision: Dec
     } else {
         decision.failure()
     };
-    // The flow is copied before it is removed: after that another connection may take its memory.
-    let offer = tables.offer(flow, parsed, failure, undecided);
-    let ours = forget(tables, flow, parsed);
-    let told = match offer {
-        Some(offer) if ours => {
-            tables.tell(offer);
-            true
-        }
-        Some(offer) => {
-            tables.withdraw(offer);
-            return;
-        }
-        None => false,
+    let taken = Taken {
+        failure,
+        undecided,
+        version,
+        time: parsed.segment.time,
     };
-    if !ours {
+    // The flow is copied before it is removed: after that another connection may take its memory. Every
+    // path lets go of the offer on its own: old verifiers do not see that two tests agree.
+    let Some(offer) = tables.offer(flow, parsed, failure, undecided) else {
+        if forget(tables, flow, parsed) {
+            tables.count(Counter::RingFull);
+            taken.count(tables);
+        }
         return;
+    };
+    if !forget(tables, flow, parsed) {
+        return tables.withdraw(offer);
     }
-    if !told {
-        tables.count(Counter::RingFull);
-    }
-    if undecided {
-        return tables.count(Counter::Undecided);
-    }
-    tables.count(Counter::HandshakeFailed);
-    tables.count_class(&failure, version, parsed.segment.time);
-    if told && flags & Side::TRUNCATED != 0 {
+    tables.tell(offer);
+    taken.count(tables);
+    if flags & Side::TRUNCATED != 0 {
         tables.count(Counter::CaptureTruncated);
     }
-    if told && flags & Side::MALFORMED != 0 {
+    if flags & Side::MALFORMED != 0 {
         tables.count(Counter::Malformed);
+    }
+}
+
+/// What is counted of a report, read before its flow's memory may be another's.
+struct Taken {
+    failure: Failure,
+    undecided: bool,
+    version: u16,
+    time: u64,
+}
+
+impl Taken {
+    #[inline(always)]
+    fn count<T: Tables>(&self, tables: &T) {
+        if self.undecided {
+            return tables.count(Counter::Undecided);
+        }
+        tables.count(Counter::HandshakeFailed);
+        tables.count_class(&self.failure, self.version, self.time);
     }
 }
