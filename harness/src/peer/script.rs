@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
-use super::openssl::Failure;
+use super::openssl::{Failure, NotAsked};
 use super::session::{Session, alert_record};
 use super::socket::Socket;
 use super::tls::Endpoint;
@@ -67,14 +67,15 @@ pub(super) struct Stopped(pub(super) String);
 
 impl From<io::Error> for Stopped {
     fn from(error: io::Error) -> Self {
-        let inner = error.get_ref();
-        if let Some(tls) = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-            return Self(format!("{tls:?}"));
-        }
-        match inner {
-            // OpenSSL's, or what kept it from beginning.
-            Some(said) => Self(said.to_string()),
-            None => Self(format!("{:?}", error.kind())),
+        let Some(inner) = error.get_ref() else {
+            return Self(format!("{:?}", error.kind()));
+        };
+        if let Some(tls) = inner.downcast_ref::<rustls::Error>() {
+            Self(format!("{tls:?}"))
+        } else if inner.is::<Failure>() || inner.is::<NotAsked>() {
+            Self(inner.to_string())
+        } else {
+            Self(format!("{:?}", error.kind()))
         }
     }
 }

@@ -12,15 +12,18 @@ use nix::errno::Errno;
 use openssl::error::ErrorStack;
 use openssl::ssl::{Ssl, SslRef};
 use openssl_sys as ffi;
-use tokio::io::Interest;
+use tokio::io::{AsyncReadExt, Interest};
 
 use super::context::Context;
-use super::failure::Failure;
+use super::failure::{Failure, NotAsked};
 use crate::peer::socket::Socket;
 
-// Two functions that openssl-sys does not declare; both are in every libssl and libcrypto since 0.9.
+// What openssl-sys does not declare; all of it is in every libssl and libcrypto since 1.1.0.
 unsafe extern "C" {
     fn SSL_set_fd(ssl: *mut ffi::SSL, fd: c_int) -> c_int;
+    fn SSL_set_rfd(ssl: *mut ffi::SSL, fd: c_int) -> c_int;
+    fn SSL_set0_rbio(ssl: *mut ffi::SSL, bio: *mut ffi::BIO);
+    fn BIO_ctrl_pending(bio: *mut ffi::BIO) -> usize;
     fn BIO_number_written(bio: *mut ffi::BIO) -> u64;
 }
 
@@ -45,15 +48,14 @@ impl Connection {
     /// Starts a connection; nothing is sent yet.
     pub(in crate::peer) fn new(context: &Context, socket: Socket) -> io::Result<Self> {
         if socket.has_unread() {
-            return Err(io::Error::other(
-                "bytes were read before the handshake, where OpenSSL cannot find them",
-            ));
+            let why = "bytes were read before the handshake, where OpenSSL cannot find them";
+            return Err(NotAsked(why.into()).into());
         }
-        let ssl = context.begin().map_err(io::Error::other)?;
+        let ssl = context.begin().map_err(NotAsked::from)?;
         // SAFETY: `ssl` is a live SSL, and `socket` keeps the descriptor open until it is dropped.
         let set = unsafe { SSL_set_fd(ssl.as_ptr(), socket.fd()) };
         if set != 1 {
-            return Err(io::Error::other(ErrorStack::get()));
+            return Err(NotAsked::from(ErrorStack::get()).into());
         }
         Ok(Self {
             ssl,
@@ -87,15 +89,62 @@ impl Connection {
 
     /// Does the handshake, or what is left of it.
     pub(in crate::peer) async fn handshake(&mut self) -> io::Result<()> {
-        self.call(do_handshake, |_| true).await?;
+        self.call(do_handshake).await?;
         Ok(())
     }
 
-    /// Reads until OpenSSL has sent something.
+    /// Reads until OpenSSL has something to answer, and lets it send that.
+    ///
+    /// `SSL_do_handshake` goes on to read once it has written, and if the answer is quick, to the end of
+    /// the handshake. So for as long as a flight takes, OpenSSL reads from memory what it is fed.
     pub(in crate::peer) async fn flight(&mut self) -> io::Result<()> {
         let before = written(&self.ssl);
-        self.call(do_handshake, |ssl| written(ssl) == before)
-            .await?;
+        let memory = self.read_from_memory()?;
+        loop {
+            match self.once(&mut do_handshake)? {
+                Came::Done(_) => break,
+                Came::Waits(_) if written(&self.ssl) > before => break,
+                Came::Waits(Interest::READABLE) => {
+                    let mut chunk = [0; 1 << 14];
+                    let read = self.socket.read(&mut chunk).await?;
+                    if read == 0 {
+                        // The end of the connection is for OpenSSL to find.
+                        self.read_from_socket()?;
+                        return self.handshake().await;
+                    }
+                    feed(memory, &chunk[..read])?;
+                }
+                Came::Waits(interest) => self.socket.when_ready(interest, || Ok(())).await?,
+            }
+        }
+        // SAFETY: `memory` is the live BIO from which `self.ssl` still reads.
+        if unsafe { BIO_ctrl_pending(memory) } > 0 {
+            let why = "bytes came that are not of this flight";
+            return Err(NotAsked(why.into()).into());
+        }
+        self.read_from_socket()
+    }
+
+    /// Makes OpenSSL read from memory, where there is nothing yet.
+    fn read_from_memory(&mut self) -> io::Result<*mut ffi::BIO> {
+        // SAFETY: a constant of the library.
+        let method = unsafe { ffi::BIO_s_mem() };
+        // SAFETY: `method` is the library's own.
+        let memory = unsafe { ffi::BIO_new(method) };
+        if memory.is_null() {
+            return Err(NotAsked::from(ErrorStack::get()).into());
+        }
+        // SAFETY: both are live, and the SSL takes the BIO over.
+        unsafe { SSL_set0_rbio(self.ssl.as_ptr(), memory) };
+        Ok(memory)
+    }
+
+    /// Makes OpenSSL read from the socket, as it does but for flights. Frees the memory.
+    fn read_from_socket(&mut self) -> io::Result<()> {
+        // SAFETY: `self.ssl` is live, and so is the socket's descriptor for as long as it.
+        if unsafe { SSL_set_rfd(self.ssl.as_ptr(), self.socket.fd()) } != 1 {
+            return Err(NotAsked::from(ErrorStack::get()).into());
+        }
         Ok(())
     }
 
@@ -106,7 +155,7 @@ impl Connection {
             // SAFETY: `bytes` may be written for `length` bytes, and `ssl` is live.
             unsafe { ffi::SSL_read(ssl, bytes.as_mut_ptr().cast::<c_void>(), length) }
         };
-        match self.call(read, |_| true).await {
+        match self.call(read).await {
             Ok(read) => Ok(usize::try_from(read).unwrap_or_default()),
             Err(failure) if failure.code == ffi::SSL_ERROR_ZERO_RETURN => Ok(0),
             Err(failure) => Err(failure.into()),
@@ -120,7 +169,7 @@ impl Connection {
             // SAFETY: `bytes` may be read for `length` bytes, and `ssl` is live.
             unsafe { ffi::SSL_write(ssl, bytes.as_ptr().cast::<c_void>(), length) }
         };
-        self.call(write, |_| true).await?;
+        self.call(write).await?;
         Ok(())
     }
 
@@ -134,15 +183,14 @@ impl Connection {
                 returned => returned,
             }
         };
-        self.call(shutdown, |_| true).await?;
+        self.call(shutdown).await?;
         Ok(())
     }
 
-    /// Makes a call until it is done, failed, or, once it has to wait, `goes_on` says no.
+    /// Makes a call until it is done or has failed.
     async fn call(
         &mut self,
         mut call: impl FnMut(*mut ffi::SSL) -> c_int,
-        goes_on: impl Fn(&SslRef) -> bool,
     ) -> Result<c_int, Failure> {
         let socket = self.socket.clone();
         let mut came = self.once(&mut call)?;
@@ -152,11 +200,10 @@ impl Connection {
                     self.waits = None;
                     return Ok(returned);
                 }
-                Came::Waits(_) if !goes_on(&self.ssl) => return Ok(0),
                 Came::Waits(interest) => interest,
             };
             let ready = socket.when_ready(interest, || match self.once(&mut call) {
-                Ok(Came::Waits(still)) if still == interest && goes_on(&self.ssl) => {
+                Ok(Came::Waits(still)) if still == interest => {
                     Err(io::ErrorKind::WouldBlock.into())
                 }
                 other => Ok(other),
@@ -190,6 +237,17 @@ impl Connection {
             _ => Err(Failure::take(code, errno, self.ssl.verify_result())),
         }
     }
+}
+
+/// Puts bytes where OpenSSL reads them; `memory` is a live BIO of [`Connection::read_from_memory`].
+fn feed(memory: *mut ffi::BIO, bytes: &[u8]) -> io::Result<()> {
+    let length = c_int::try_from(bytes.len()).unwrap_or(c_int::MAX);
+    // SAFETY: `memory` is live, and `bytes` may be read for `length` bytes.
+    let fed = unsafe { ffi::BIO_write(memory, bytes.as_ptr().cast::<c_void>(), length) };
+    if fed != length {
+        return Err(NotAsked::from(ErrorStack::get()).into());
+    }
+    Ok(())
 }
 
 fn do_handshake(ssl: *mut ffi::SSL) -> c_int {

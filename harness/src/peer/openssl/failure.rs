@@ -1,6 +1,6 @@
 //! What OpenSSL says about a call that failed: `SSL_get_error`, the thread's error queue, `errno`, and
 //! what the verification of the other side's certificate came to. One line, whose numbers are OpenSSL's
-//! own and mean the same in every version; `scenarios/README.md` documents it.
+//! own; `scenarios/README.md` documents it.
 
 use std::fmt;
 use std::io;
@@ -87,6 +87,23 @@ impl fmt::Display for Failure {
 }
 
 impl std::error::Error for Failure {}
+
+/// Why OpenSSL was not even asked: the harness's fault or the scenario's, never the other side's.
+#[derive(Debug, thiserror::Error)]
+#[error("OpenSSL was not asked: {0}")]
+pub(in crate::peer) struct NotAsked(pub(super) String);
+
+impl From<NotAsked> for io::Error {
+    fn from(why: NotAsked) -> Self {
+        Self::other(why)
+    }
+}
+
+impl From<ErrorStack> for NotAsked {
+    fn from(errors: ErrorStack) -> Self {
+        Self(errors.to_string())
+    }
+}
 
 impl From<Failure> for io::Error {
     fn from(failure: Failure) -> Self {

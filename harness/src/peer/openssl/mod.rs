@@ -15,4 +15,4 @@ mod failure;
 
 pub(super) use connection::Connection;
 pub(super) use context::Context;
-pub(super) use failure::Failure;
+pub(super) use failure::{Failure, NotAsked};
