@@ -85,7 +85,7 @@ pub(super) fn overlays(at: Table, places: &[Place]) -> Result<Vec<(String, Table
         };
         if !places.iter().any(|place| place.fits(&key)) {
             return Err(wrong(format!(
-                "{key:?} fits no version of `tls` and pair of `stacks` here; allowed, all of which must fit: {}",
+                "{key:?} fits nothing of `tls` and `stacks`; allowed, each word of it: {}",
                 words(places).join(", ")
             )));
         }
