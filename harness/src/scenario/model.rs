@@ -218,7 +218,7 @@ pub enum Encoding {
     Der,
     /// Bytes that no X.509 parser accepts.
     Malformed,
-    /// No certificate: the server's resolver returns none for any name.
+    /// No certificate: the server's resolver returns none for any name; OpenSSL's servername callback refuses all.
     Absent,
 }
 
@@ -238,13 +238,14 @@ pub enum ClientAuth {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verifier {
-    /// What webpki says.
+    /// What the library says: webpki for rustls, its own verification for OpenSSL.
     Webpki,
-    /// `CertificateError::ApplicationVerificationFailure`, which rustls sends as access_denied(49).
+    /// `CertificateError::ApplicationVerificationFailure`, which rustls sends as access_denied(49);
+    /// X509_V_ERR_APPLICATION_VERIFICATION, which OpenSSL sends as handshake_failure(40).
     ApplicationDenies,
-    /// `CertificateError::BadEncoding`, bad_certificate(42).
+    /// `CertificateError::BadEncoding` or X509_V_ERR_CERT_REJECTED, bad_certificate(42).
     BadEncoding,
-    /// `CertificateError::Revoked`, certificate_revoked(44).
+    /// `CertificateError::Revoked` or X509_V_ERR_CERT_REVOKED, certificate_revoked(44).
     Revoked,
 }
 
@@ -272,7 +273,7 @@ pub enum Step {
     ReadRecord,
     /// Read (TLS or clear) until the other side closes or fails; the error, if any, is the peer's outcome.
     ReadToEnd,
-    /// Send close_notify: encrypted or not as rustls has it at this point of the handshake.
+    /// Send close_notify: encrypted or not as the library has it at this point of the handshake.
     CloseNotify,
     /// Send a plaintext alert record, `[level, description]`.
     Alert([u8; 2]),

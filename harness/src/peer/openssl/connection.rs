@@ -32,7 +32,7 @@ pub(in crate::peer) struct Connection {
     ssl: Ssl,
     // After `ssl`, which holds its file descriptor: fields are dropped in order.
     socket: Socket,
-    /// What the call that is waiting was told by `SSL_get_error`.
+    /// What `SSL_get_error` said of a call that is waiting.
     waits: Option<c_int>,
 }
 
@@ -81,7 +81,7 @@ impl Connection {
         self.ssl.session_reused()
     }
 
-    /// What OpenSSL was told it must wait for, if a call is or was waiting.
+    /// What OpenSSL waits for, if a call was given up while it did.
     pub(in crate::peer) fn waiting(&self) -> Option<Failure> {
         let code = self.waits?;
         Some(Failure::take(code, 0, self.ssl.verify_result()))
@@ -117,6 +117,7 @@ impl Connection {
                 Came::Waits(interest) => self.socket.when_ready(interest, || Ok(())).await?,
             }
         }
+        self.waits = None;
         // SAFETY: `memory` is the live BIO from which `self.ssl` still reads.
         if unsafe { BIO_ctrl_pending(memory) } > 0 {
             let why = "bytes came that are not of this flight";
@@ -196,10 +197,7 @@ impl Connection {
         let mut came = self.once(&mut call)?;
         loop {
             let interest = match came {
-                Came::Done(returned) => {
-                    self.waits = None;
-                    return Ok(returned);
-                }
+                Came::Done(returned) => return Ok(returned),
                 Came::Waits(interest) => interest,
             };
             let ready = socket.when_ready(interest, || match self.once(&mut call) {
@@ -229,11 +227,15 @@ impl Connection {
         let errno = Errno::last_raw();
         // SAFETY: `ssl` is live, and `returned` is what the call on it just returned on this thread.
         let code = unsafe { ffi::SSL_get_error(ssl, returned) };
-        self.waits = Some(code);
-        match code {
-            ffi::SSL_ERROR_NONE => Ok(Came::Done(returned)),
-            ffi::SSL_ERROR_WANT_READ => Ok(Came::Waits(Interest::READABLE)),
-            ffi::SSL_ERROR_WANT_WRITE => Ok(Came::Waits(Interest::WRITABLE)),
+        let waits = match code {
+            ffi::SSL_ERROR_WANT_READ => Some(Interest::READABLE),
+            ffi::SSL_ERROR_WANT_WRITE => Some(Interest::WRITABLE),
+            _ => None,
+        };
+        self.waits = waits.map(|_| code);
+        match (code, waits) {
+            (ffi::SSL_ERROR_NONE, _) => Ok(Came::Done(returned)),
+            (_, Some(interest)) => Ok(Came::Waits(interest)),
             _ => Err(Failure::take(code, errno, self.ssl.verify_result())),
         }
     }
