@@ -27,6 +27,9 @@ struct Pair {
 /// The stacks there are, for messages.
 const STACKS: &str = "rustls, openssl, CLIENT-SERVER of rustls, openssl, raw";
 
+/// What is wrong where a peer's own table names a stack beside `stacks`.
+const SAID: &str = "`stacks` says that already; allowed: one of them";
+
 /// Every place of a file, versions first, in the order in which they are listed.
 pub(super) fn places(
     versions: &[Tls],
@@ -46,14 +49,8 @@ pub(super) fn places(
 
 /// The pairs that `stacks` lists.
 fn pairs(listed: &Value, base: &Table) -> Result<Vec<Pair>, Wrong> {
-    for end in ["client", "server"] {
-        let peer = base.get(end).and_then(Value::as_table);
-        if peer.is_some_and(|peer| peer.contains_key("stack")) {
-            return Err(Wrong::new(
-                &format!("{end}.stack"),
-                "`stacks` says that already; allowed: one of them",
-            ));
-        }
+    if let Some(path) = said_again(base) {
+        return Err(Wrong::new(&path.join("."), SAID));
     }
     let wrong = |what: String| Wrong::new("stacks", format!("{what}; allowed: a list of {STACKS}"));
     let mut pairs: Vec<Pair> = Vec::new();
@@ -74,6 +71,17 @@ fn pairs(listed: &Value, base: &Table) -> Result<Vec<Pair>, Wrong> {
     Ok(pairs)
 }
 
+/// Where a table says who speaks at one end.
+fn said_again(table: &Table) -> Option<[&'static str; 2]> {
+    ["client", "server"]
+        .into_iter()
+        .find(|end| {
+            let peer = table.get(*end).and_then(Value::as_table);
+            peer.is_some_and(|peer| peer.contains_key("stack"))
+        })
+        .map(|end| [end, "stack"])
+}
+
 /// The overlays of `[at]` in the order in which they are merged: those with fewer words first, so that
 /// what is said more exactly wins; among equals, by the alphabet.
 pub(super) fn overlays(at: Table, places: &[Place]) -> Result<Vec<(String, Table)>, Wrong> {
@@ -92,6 +100,15 @@ pub(super) fn overlays(at: Table, places: &[Place]) -> Result<Vec<(String, Table
         let Value::Table(overlay) = overlay else {
             return Err(wrong("not a table".into()));
         };
+        if places.iter().any(|place| place.pair.is_some())
+            && let Some(path) = said_again(&overlay)
+        {
+            let path = ["at", &key].into_iter().chain(path).map(String::from);
+            return Err(Wrong {
+                path: path.collect(),
+                message: SAID.into(),
+            });
+        }
         overlays.push((key, overlay));
     }
     overlays.sort_by_key(|(key, _)| (key.split_whitespace().count(), key.clone()));
