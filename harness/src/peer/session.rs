@@ -151,7 +151,13 @@ impl Session {
         let mut filled = 0;
         while filled < bytes.len() {
             match self.read(&mut bytes[filled..]).await? {
-                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                0 => {
+                    return Err(match self {
+                        // It has said how the end came.
+                        Self::OpenSsl(connection) => connection.closed().into(),
+                        _ => io::ErrorKind::UnexpectedEof.into(),
+                    });
+                }
                 read => filled += read,
             }
         }

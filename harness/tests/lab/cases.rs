@@ -686,6 +686,13 @@ fn openssl_by_hand() -> Vec<Case> {
         .wire(&["client: ClientHello", "server: FIN"])
         .ends("SSL_ERROR_SSL(1) 20:294(", "ok"),
         Case::new(
+            "openssl_says_how_it_was_closed",
+            whole(),
+            openssl(&[Step::Handshake, Step::CloseNotify]),
+        )
+        .wire(&["client: ClientHello", "server: ServerHello", "server: FIN"])
+        .ends("SSL_ERROR_ZERO_RETURN(6)", "ok"),
+        Case::new(
             "openssl_says_what_it_waits_for",
             Peer {
                 patience_ms: 200,

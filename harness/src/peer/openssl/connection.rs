@@ -163,6 +163,11 @@ impl Connection {
         }
     }
 
+    /// What OpenSSL says of the close_notify that was [read](Self::read).
+    pub(in crate::peer) fn closed(&self) -> Failure {
+        Failure::take(ffi::SSL_ERROR_ZERO_RETURN, 0, self.ssl.verify_result())
+    }
+
     /// Sends application data. OpenSSL writes all of it or fails, unless it was asked for partial writes.
     pub(in crate::peer) async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         let write = |ssl: *mut ffi::SSL| {
