@@ -2,6 +2,7 @@
 //! for someone in front of a cluster that does not work; knows nothing of a run.
 
 mod alerts;
+mod openssl;
 
 use std::fmt::Write as _;
 
@@ -56,6 +57,12 @@ fn of_alert(code: u8) -> Option<String> {
         let _ = writeln!(text, "{note}\n");
     }
     let _ = writeln!(text, "Reported as {}.", class.name());
+    if let Some((reason, number)) = openssl::reason(code) {
+        let _ = writeln!(
+            text,
+            "OpenSSL tells who receives it: {reason}, reason {number}."
+        );
+    }
     // The page of "any other failure" lists the alerts; this is one of them already.
     if class != Class::Ssl {
         let _ = write!(text, "\n{}", page(class));

@@ -35,6 +35,23 @@ pub(super) struct Authorities {
     root: CertificateDer<'static>,
 }
 
+/// A certificate and its key, as bytes for whatever library presents it.
+pub(super) struct Issued {
+    /// What is sent as the leaf; not always a certificate.
+    pub(super) der: CertificateDer<'static>,
+    /// The key, PKCS #8.
+    pub(super) pkcs8: Vec<u8>,
+}
+
+impl Issued {
+    /// For rustls.
+    pub(super) fn certified(self) -> Result<Arc<CertifiedKey>, CertificateFailure> {
+        let signing = any_ecdsa_type(&PrivatePkcs8KeyDer::from(self.pkcs8).into())?;
+        // `new`, not `from_der`: that one refuses what `Malformed` is for.
+        Ok(Arc::new(CertifiedKey::new(vec![self.der], signing)))
+    }
+}
+
 /// Why a certificate could not be made: the scenario asks for something that X.509 has no form for, or
 /// the crypto library failed.
 #[derive(Debug, thiserror::Error)]
@@ -60,7 +77,12 @@ impl Authorities {
         })
     }
 
-    /// What both sides trust.
+    /// The certificate of the CA that both sides trust.
+    pub(super) fn root(&self) -> &CertificateDer<'static> {
+        &self.root
+    }
+
+    /// What both sides trust, for rustls.
     pub(super) fn roots(&self) -> Result<Arc<RootCertStore>, CertificateFailure> {
         let mut roots = RootCertStore::empty();
         roots.add(self.root.clone())?;
@@ -74,7 +96,7 @@ impl Authorities {
         wanted: &Certificate,
         role: Role,
         asked_for: &str,
-    ) -> Result<Option<Arc<CertifiedKey>>, CertificateFailure> {
+    ) -> Result<Option<Issued>, CertificateFailure> {
         let keys = Keys::get()?;
         let key = match role {
             Role::Client => &keys.client,
@@ -97,9 +119,10 @@ impl Authorities {
                 signed?.der().clone()
             }
         };
-        let signing = any_ecdsa_type(&PrivatePkcs8KeyDer::from(key.serialize_der()).into())?;
-        // `new`, not `from_der`: that one refuses what `Malformed` is for.
-        Ok(Some(Arc::new(CertifiedKey::new(vec![der], signing))))
+        Ok(Some(Issued {
+            der,
+            pkcs8: key.serialize_der(),
+        }))
     }
 
     fn leaf(

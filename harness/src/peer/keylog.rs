@@ -19,15 +19,19 @@ impl MemoryKeyLog {
             .unwrap_or_else(|poisoned| poisoned.into_inner())
             .clone()
     }
-}
 
-impl KeyLog for MemoryKeyLog {
-    fn log(&self, label: &str, client_random: &[u8], secret: &[u8]) {
-        let line = format!("{label} {} {}", hex(client_random), hex(secret));
+    /// Adds a line that is one already, as OpenSSL makes them.
+    pub(super) fn push(&self, line: String) {
         self.0
             .lock()
             .unwrap_or_else(|poisoned| poisoned.into_inner())
             .push(line);
+    }
+}
+
+impl KeyLog for MemoryKeyLog {
+    fn log(&self, label: &str, client_random: &[u8], secret: &[u8]) {
+        self.push(format!("{label} {} {}", hex(client_random), hex(secret)));
     }
 }
 

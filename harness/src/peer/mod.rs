@@ -5,6 +5,7 @@
 //! the scenario wants, and it knows no probe.
 //!
 //! - `certs`, `verifier`, `tls`: from a `Peer` to rustls' configuration
+//! - `openssl`: the same for OpenSSL, and its connections
 //! - `socket`, `session`, `stepped`, `script`: one connection, one step after another
 //! - `case`, `side`: the two threads of a case, and the connections each makes
 //! - `standing`: a server that stays, for trying a case by hand
@@ -14,6 +15,7 @@ mod beacon;
 mod case;
 mod certs;
 mod keylog;
+mod openssl;
 mod script;
 mod session;
 mod side;

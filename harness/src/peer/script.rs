@@ -3,7 +3,8 @@
 //!
 //! The end is what makes outcomes repeatable. A socket closed with bytes unread sends RST, and an RST
 //! destroys an alert that the other side has not read yet. So every connection that is not reset on
-//! purpose sends FIN and then reads until the other side has closed too.
+//! purpose sends FIN and then reads until the other side has closed too, unless its peer is one that
+//! closes at once on purpose.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
+use super::openssl::{Failure, NotAsked};
 use super::session::{Session, alert_record};
 use super::socket::Socket;
 use super::tls::Endpoint;
@@ -65,24 +67,27 @@ pub(super) struct Stopped(pub(super) String);
 
 impl From<io::Error> for Stopped {
     fn from(error: io::Error) -> Self {
-        match error
-            .get_ref()
-            .and_then(|inner| inner.downcast_ref::<rustls::Error>())
-        {
-            Some(tls) => tls.clone().into(),
-            None => Self(format!("{:?}", error.kind())),
+        let Some(inner) = error.get_ref() else {
+            return Self(format!("{:?}", error.kind()));
+        };
+        if let Some(tls) = inner.downcast_ref::<rustls::Error>() {
+            Self(format!("{tls:?}"))
+        } else if inner.is::<Failure>() || inner.is::<NotAsked>() {
+            Self(inner.to_string())
+        } else {
+            Self(format!("{:?}", error.kind()))
         }
     }
 }
 
-/// What rustls found, where an error of the connection is really that.
-fn tls_error(error: &io::Error) -> Option<&rustls::Error> {
-    error.get_ref()?.downcast_ref()
-}
-
-impl From<rustls::Error> for Stopped {
-    fn from(error: rustls::Error) -> Self {
-        Self(format!("{error:?}"))
+/// Whether an error of the connection is really what a TLS library found, and says what that was.
+fn says_why(error: &io::Error) -> bool {
+    let Some(inner) = error.get_ref() else {
+        return false;
+    };
+    match inner.downcast_ref::<Failure>() {
+        Some(failure) => failure.says_why(),
+        None => inner.is::<rustls::Error>(),
     }
 }
 
@@ -140,7 +145,9 @@ impl Actor<'_> {
             Err(Stopped(text)) => self.log.note(format_args!("stopped: {text}")),
         }
         drop(session);
-        if !self.peer.script.contains(&Step::Reset) || outcome.is_err() {
+        if !self.peer.lingers {
+            self.log.note("closed at once");
+        } else if !self.peer.script.contains(&Step::Reset) || outcome.is_err() {
             let mut socket = socket;
             socket.fin();
             // Whatever the other side does from here on, this one is done.
@@ -162,7 +169,10 @@ impl Actor<'_> {
                 }
                 _ => match timeout(patience, self.act(step, session, socket)).await {
                     Ok(done) => done?,
-                    Err(_elapsed) => return Err(Stopped("timeout".into())),
+                    Err(_elapsed) => {
+                        let waits = session.waiting().map(|waits| format!(" {waits}"));
+                        return Err(Stopped(format!("timeout{}", waits.unwrap_or_default())));
+                    }
                 },
             }
         }
@@ -181,9 +191,7 @@ impl Actor<'_> {
             Step::Handshake => self.handshake(session).await?,
             Step::Flight => {
                 self.step_by_hand(session)?;
-                if let Session::Stepped(stepped) = session {
-                    stepped.flight().await?;
-                }
+                session.flight().await?;
             }
             Step::Exchange => self.exchange(session).await?,
             Step::Send(text) => session.write(text.as_bytes()).await?,
@@ -221,15 +229,10 @@ impl Actor<'_> {
                 },
             )
             .await?;
-        if let Some(tls) = session.agreed() {
-            self.log.note(format_args!(
-                "{:?} {:?} {:?} alpn {:?}",
-                tls.protocol_version(),
-                tls.negotiated_cipher_suite().map(|suite| suite.suite()),
-                tls.handshake_kind(),
-                tls.alpn_protocol().map(String::from_utf8_lossy),
-            ));
-            if self.resumes && tls.handshake_kind() != Some(rustls::HandshakeKind::Resumed) {
+        if let Some(agreed) = session.agreed() {
+            let how = if agreed.resumed { "resumed" } else { "full" };
+            self.log.note(format_args!("{}, {how}", agreed.text));
+            if self.resumes && !agreed.resumed {
                 return Err(Stopped("NotResumed".into()));
             }
         }
@@ -254,7 +257,7 @@ impl Actor<'_> {
                 // A write fails where the server has ended the connection already. If it said why, that
                 // is still to be read and is the better answer; else the write knows best how it ended.
                 match (sent, answered) {
-                    (Err(sent), Err(answered)) if tls_error(&answered).is_none() => {
+                    (Err(sent), Err(answered)) if !says_why(&answered) => {
                         return Err(sent.into());
                     }
                     (_, Err(answered)) => return Err(answered.into()),

@@ -1,12 +1,13 @@
-//! What a peer speaks at the moment: bytes in the clear, TLS through tokio-rustls, or TLS moved by hand.
-//! The same four acts for all three; no step of a script is known here.
+//! What a peer speaks at the moment: bytes in the clear, TLS through tokio-rustls, TLS moved by hand, or
+//! OpenSSL's TLS. The same acts for all of them; no step of a script is known here.
 
 use std::io::{self, Read};
 
-use rustls::{ClientConnection, CommonState, Connection, ServerConnection};
+use rustls::{ClientConnection, CommonState, Connection, HandshakeKind, ServerConnection};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
+use super::openssl;
 use super::socket::Socket;
 use super::stepped::Stepped;
 use super::tls::Endpoint;
@@ -19,17 +20,33 @@ pub(super) enum Session {
     Library(Box<TlsStream<Socket>>),
     /// A handshake that is moved by hand.
     Stepped(Box<Stepped>),
+    /// OpenSSL, which can always be moved by hand.
+    OpenSsl(Box<openssl::Connection>),
+}
+
+/// What a handshake came to.
+pub(super) struct Agreed {
+    /// For people: version, suite, protocol.
+    pub(super) text: String,
+    /// Whether it resumed a session.
+    pub(super) resumed: bool,
 }
 
 impl Session {
     /// Does the handshake, or what is left of it. `early` is sent as 0-RTT where the session allows it.
     pub(super) async fn handshake(&mut self, endpoint: &Endpoint, early: &[u8]) -> io::Result<()> {
+        if let (Self::Clear(socket), Endpoint::OpenSsl(context)) = (&*self, endpoint) {
+            *self = Self::open(context, socket)?;
+        }
         let socket = match self {
             Self::Clear(socket) => socket.clone(),
             Self::Stepped(stepped) => return stepped.handshake().await,
+            Self::OpenSsl(connection) => return connection.handshake().await,
             Self::Library(_) => return Ok(()),
         };
         let stream = match endpoint {
+            // Opened above.
+            Endpoint::OpenSsl(_) => return Ok(()),
             Endpoint::Client { config, name } => {
                 let connector = TlsConnector::from(config.clone()).early_data(!early.is_empty());
                 let mut stream = connector.connect(name.clone(), socket).await?;
@@ -49,25 +66,56 @@ impl Session {
     }
 
     /// Turns a connection in the clear into one moved by hand; others stay what they are.
-    pub(super) fn step_by_hand(&mut self, endpoint: &Endpoint) -> Result<(), rustls::Error> {
+    pub(super) fn step_by_hand(&mut self, endpoint: &Endpoint) -> io::Result<()> {
         if let Self::Clear(socket) = self {
-            let tls: Connection = match endpoint {
+            let tls: Result<Connection, rustls::Error> = match endpoint {
                 Endpoint::Client { config, name } => {
-                    ClientConnection::new(config.clone(), name.clone())?.into()
+                    ClientConnection::new(config.clone(), name.clone()).map(Into::into)
                 }
-                Endpoint::Server(config) => ServerConnection::new(config.clone())?.into(),
+                Endpoint::Server(config) => ServerConnection::new(config.clone()).map(Into::into),
+                Endpoint::OpenSsl(context) => {
+                    *self = Self::open(context, socket)?;
+                    return Ok(());
+                }
             };
+            let tls = tls.map_err(io::Error::other)?;
             *self = Self::Stepped(Box::new(Stepped::new(tls, socket.clone())));
         }
         Ok(())
     }
 
+    fn open(context: &openssl::Context, socket: &Socket) -> io::Result<Self> {
+        let connection = openssl::Connection::new(context, socket.clone())?;
+        Ok(Self::OpenSsl(Box::new(connection)))
+    }
+
+    /// Moves the handshake on by one flight, where it is moved by hand.
+    pub(super) async fn flight(&mut self) -> io::Result<()> {
+        match self {
+            Self::Stepped(stepped) => stepped.flight().await,
+            Self::OpenSsl(connection) => connection.flight().await,
+            Self::Clear(_) | Self::Library(_) => Ok(()),
+        }
+    }
+
     /// What TLS has agreed on so far.
-    pub(super) fn agreed(&self) -> Option<&CommonState> {
+    pub(super) fn agreed(&self) -> Option<Agreed> {
         match self {
             Self::Clear(_) => None,
-            Self::Library(stream) => Some(stream.get_ref().1),
-            Self::Stepped(stepped) => Some(stepped.agreed()),
+            Self::Library(stream) => Some(stream.get_ref().1.into()),
+            Self::Stepped(stepped) => Some(stepped.agreed().into()),
+            Self::OpenSsl(connection) => Some(Agreed {
+                text: connection.summary(),
+                resumed: connection.resumed(),
+            }),
+        }
+    }
+
+    /// What the library says of an act that was still waiting when patience ended, where one says anything.
+    pub(super) fn waiting(&self) -> Option<String> {
+        match self {
+            Self::OpenSsl(connection) => connection.waiting().map(|waits| waits.to_string()),
+            _ => None,
         }
     }
 
@@ -94,6 +142,7 @@ impl Session {
             Self::Clear(socket) => socket.read(bytes).await,
             Self::Library(stream) => stream.read(bytes).await,
             Self::Stepped(stepped) => stepped.read(bytes).await,
+            Self::OpenSsl(connection) => connection.read(bytes).await,
         }
     }
 
@@ -102,7 +151,13 @@ impl Session {
         let mut filled = 0;
         while filled < bytes.len() {
             match self.read(&mut bytes[filled..]).await? {
-                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                0 => {
+                    return Err(match self {
+                        // It has said how the end came.
+                        Self::OpenSsl(connection) => connection.closed().into(),
+                        _ => io::ErrorKind::UnexpectedEof.into(),
+                    });
+                }
                 read => filled += read,
             }
         }
@@ -118,6 +173,7 @@ impl Session {
                 stream.flush().await
             }
             Self::Stepped(stepped) => stepped.write(bytes).await,
+            Self::OpenSsl(connection) => connection.write(bytes).await,
         }
     }
 
@@ -131,6 +187,23 @@ impl Session {
                 stream.flush().await
             }
             Self::Stepped(stepped) => stepped.close_notify().await,
+            Self::OpenSsl(connection) => connection.close_notify().await,
+        }
+    }
+}
+
+impl From<&CommonState> for Agreed {
+    fn from(tls: &CommonState) -> Self {
+        let text = format!(
+            "{:?} {:?} {:?} alpn {:?}",
+            tls.protocol_version(),
+            tls.negotiated_cipher_suite().map(|suite| suite.suite()),
+            tls.handshake_kind(),
+            tls.alpn_protocol().map(String::from_utf8_lossy),
+        );
+        Self {
+            text,
+            resumed: tls.handshake_kind() == Some(HandshakeKind::Resumed),
         }
     }
 }

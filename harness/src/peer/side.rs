@@ -73,10 +73,7 @@ impl<'a> Side<'a> {
                 tls: m.tls,
                 client,
             };
-            let endpoint = match role {
-                Role::Client => setting.client(keys.clone()),
-                Role::Server => setting.server(peer, keys.clone()),
-            };
+            let endpoint = setting.endpoint(role, peer, keys.clone());
             endpoint.map_err(|source| PeerError::Config { role, source })
         };
         let peer = match role {
@@ -85,11 +82,15 @@ impl<'a> Side<'a> {
         };
         check(peer).map_err(|source| PeerError::Script { role, source })?;
         let endpoint = match peer.stack {
-            Stack::Rustls => Some(configure(peer, &m.scenario.client)?),
+            Stack::Rustls | Stack::OpenSsl => Some(configure(peer, &m.scenario.client)?),
             Stack::Raw => None,
         };
         let warmup = if m.scenario.known_tls_server {
-            let good = Peer::default();
+            // A raw end never speaks TLS, so somebody else does for it.
+            let mut good = Peer::default();
+            if peer.stack != Stack::Raw {
+                good.stack = peer.stack;
+            }
             let endpoint = configure(&good, &good)?;
             Some((good, endpoint))
         } else {

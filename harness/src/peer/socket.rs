@@ -7,13 +7,14 @@
 use std::cell::RefCell;
 use std::io::{self, IoSlice};
 use std::net::Shutdown;
+use std::os::fd::{AsRawFd, RawFd};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
 /// A shared TCP connection.
@@ -37,6 +38,25 @@ impl Socket {
     /// Gives bytes back, to be read again.
     pub(super) fn unread(&self, bytes: &[u8]) {
         self.unread.borrow_mut().splice(0..0, bytes.iter().copied());
+    }
+
+    /// Whether bytes were given back that nobody has read again.
+    pub(super) fn has_unread(&self) -> bool {
+        !self.unread.borrow().is_empty()
+    }
+
+    /// The descriptor, which is open for as long as a clone of this is.
+    pub(super) fn fd(&self) -> RawFd {
+        self.tcp.as_raw_fd()
+    }
+
+    /// Waits until the socket is ready and calls `act`, again and again while that says `WouldBlock`.
+    pub(super) async fn when_ready<T>(
+        &self,
+        interest: Interest,
+        act: impl FnMut() -> io::Result<T>,
+    ) -> io::Result<T> {
+        self.tcp.async_io(interest, act).await
     }
 
     /// Sends FIN. A connection that is already gone has nothing left to close.

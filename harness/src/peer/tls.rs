@@ -1,8 +1,9 @@
-//! From what a scenario says about a peer to rustls' configuration of it. Everything not said is rustls'
-//! default with the ring provider. Refuses names it does not know rather than to run a different case.
+//! From what a scenario says about a peer to its TLS configuration: rustls' here, OpenSSL's in
+//! [`super::openssl`]. Everything not said is rustls' default with the ring provider. Refuses names it does not know rather than to run a different case.
 
 use std::sync::Arc;
 
+use openssl::error::ErrorStack;
 use rustls::client::WebPkiServerVerifier;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::ServerName;
@@ -13,29 +14,34 @@ use rustls::{ClientConfig, ServerConfig, SupportedProtocolVersion, version};
 
 use super::certs::{Authorities, CertificateFailure};
 use super::keylog::MemoryKeyLog;
+use super::openssl::Context;
 use super::verifier::{RefuseClient, RefuseServer, objection};
 use crate::lab::Role;
-use crate::scenario::model::{Certificate, ClientAuth, Peer, Tls};
+use crate::scenario::model::{Certificate, ClientAuth, Peer, Stack, Tls};
 
 /// A TLS configuration, ready for connections. Connections of one value share its sessions.
 pub(super) enum Endpoint {
-    /// For the side that connects.
+    /// rustls, for the side that connects.
     Client {
         /// rustls' configuration.
         config: Arc<ClientConfig>,
         /// Whom it asks for.
         name: ServerName<'static>,
     },
-    /// For the side that listens.
+    /// rustls, for the side that listens.
     Server(Arc<ServerConfig>),
+    /// OpenSSL, for either side.
+    OpenSsl(Context),
 }
 
 /// Why a peer cannot be configured: always the scenario's fault, but for failures of the crypto library.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigFailure {
     /// The suites named, or the groups, or the versions they leave.
-    #[error("the ring provider has no {kind} called {name}")]
+    #[error("{stack} has no {kind} called {name}")]
     Unknown {
+        /// Who does not know it.
+        stack: &'static str,
         /// What the name was given for.
         kind: &'static str,
         /// The name.
@@ -53,6 +59,20 @@ pub enum ConfigFailure {
     /// rustls refuses the combination.
     #[error("rustls configuration: {0}")]
     Rustls(#[from] rustls::Error),
+    /// OpenSSL refuses the combination.
+    #[error("OpenSSL configuration: {0}")]
+    OpenSsl(#[from] ErrorStack),
+}
+
+impl ConfigFailure {
+    /// A name that `stack` does not know.
+    pub(super) fn unknown(stack: &'static str, kind: &'static str, name: &str) -> Self {
+        Self::Unknown {
+            stack,
+            kind,
+            name: name.into(),
+        }
+    }
 }
 
 /// What both ends of a case have in common.
@@ -66,8 +86,24 @@ pub(super) struct Setting<'a> {
 }
 
 impl Setting<'_> {
-    /// The configuration of the client.
-    pub(super) fn client(&self, log: Arc<MemoryKeyLog>) -> Result<Endpoint, ConfigFailure> {
+    /// The configuration of one end, whose stack speaks TLS; `peer` is that end.
+    pub(super) fn endpoint(
+        &self,
+        role: Role,
+        peer: &Peer,
+        log: Arc<MemoryKeyLog>,
+    ) -> Result<Endpoint, ConfigFailure> {
+        match (peer.stack, role) {
+            (Stack::OpenSsl, Role::Client) => Context::client(self, log).map(Endpoint::OpenSsl),
+            (Stack::OpenSsl, Role::Server) => {
+                Context::server(self, peer, log).map(Endpoint::OpenSsl)
+            }
+            (_, Role::Client) => self.client(log),
+            (_, Role::Server) => self.server(peer, log),
+        }
+    }
+
+    fn client(&self, log: Arc<MemoryKeyLog>) -> Result<Endpoint, ConfigFailure> {
         let peer = self.client;
         let provider = Arc::new(provider(peer)?);
         let webpki = WebPkiServerVerifier::builder_with_provider(
@@ -76,7 +112,7 @@ impl Setting<'_> {
         )
         .build()?;
         let builder = ClientConfig::builder_with_provider(provider)
-            .with_protocol_versions(&versions(peer, self.tls))?;
+            .with_protocol_versions(&supported(peer, self.tls))?;
         let builder = match objection(peer.verifier) {
             None => builder.with_webpki_verifier(webpki),
             Some(objection) => builder
@@ -93,7 +129,8 @@ impl Setting<'_> {
             None => None,
         };
         let mut config = match presented {
-            Some(key) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(key))),
+            Some(issued) => builder
+                .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(issued.certified()?))),
             None => builder.with_no_client_auth(),
         };
         config.alpn_protocols = alpn(peer);
@@ -108,16 +145,11 @@ impl Setting<'_> {
         })
     }
 
-    /// The configuration of the server.
-    pub(super) fn server(
-        &self,
-        peer: &Peer,
-        log: Arc<MemoryKeyLog>,
-    ) -> Result<Endpoint, ConfigFailure> {
+    fn server(&self, peer: &Peer, log: Arc<MemoryKeyLog>) -> Result<Endpoint, ConfigFailure> {
         let provider = Arc::new(provider(peer)?);
         let verifier = self.client_verifier(peer, &provider)?;
         let builder = ServerConfig::builder_with_provider(provider)
-            .with_protocol_versions(&versions(peer, self.tls))?
+            .with_protocol_versions(&supported(peer, self.tls))?
             .with_client_cert_verifier(verifier);
         let good = Certificate::default();
         let wanted = peer.certificate.as_ref().unwrap_or(&good);
@@ -126,7 +158,8 @@ impl Setting<'_> {
                 .authorities
                 .issue(wanted, Role::Server, &self.client.server_name)?
             {
-                Some(key) => builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(key))),
+                Some(issued) => builder
+                    .with_cert_resolver(Arc::new(SingleCertAndKey::from(issued.certified()?))),
                 None => builder.with_cert_resolver(Arc::new(ResolvesServerCertUsingSni::new())),
             };
         config.alpn_protocols = alpn(peer);
@@ -185,25 +218,31 @@ fn pick<T: Copy>(
         all.iter()
             .copied()
             .find(|item| name_of(item).eq_ignore_ascii_case(name))
-            .ok_or_else(|| ConfigFailure::Unknown {
-                kind,
-                name: name.clone(),
-            })
+            .ok_or_else(|| ConfigFailure::unknown("the ring provider", kind, name))
     };
     names.iter().map(find).collect()
 }
 
-fn versions(peer: &Peer, of_case: Tls) -> Vec<&'static SupportedProtocolVersion> {
+/// The versions that a peer has in a case of one version; `any` is both.
+pub(super) fn versions(peer: &Peer, of_case: Tls) -> Vec<Tls> {
     let named = peer.versions.clone().unwrap_or_else(|| vec![of_case]);
-    let mut versions = Vec::new();
-    for tls in named {
-        match tls {
-            Tls::V1_2 => versions.push(&version::TLS12),
-            Tls::V1_3 => versions.push(&version::TLS13),
-            Tls::Any => versions.extend([&version::TLS13, &version::TLS12]),
-        }
-    }
-    versions
+    named
+        .into_iter()
+        .flat_map(|tls| match tls {
+            Tls::Any => vec![Tls::V1_3, Tls::V1_2],
+            one => vec![one],
+        })
+        .collect()
+}
+
+fn supported(peer: &Peer, of_case: Tls) -> Vec<&'static SupportedProtocolVersion> {
+    versions(peer, of_case)
+        .into_iter()
+        .map(|tls| match tls {
+            Tls::V1_2 => &version::TLS12,
+            Tls::V1_3 | Tls::Any => &version::TLS13,
+        })
+        .collect()
 }
 
 fn alpn(peer: &Peer) -> Vec<Vec<u8>> {

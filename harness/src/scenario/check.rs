@@ -4,7 +4,7 @@
 use gauntlet_wire::alert;
 use gauntlet_wire::class::{Class, Confidence};
 
-use super::model::{Expect, Peer, Scenario, Tls};
+use super::model::{Encoding, Expect, Peer, Scenario, Stack, Tls};
 use super::parse::Wrong;
 
 /// `candidates` may hold this beside class names: a handshake that succeeded looks the same.
@@ -98,6 +98,7 @@ pub(super) fn scenario(scenario: &Scenario, tls: Tls) -> Vec<Wrong> {
     }
     peer("client", &scenario.client, &mut wrong);
     peer("server", &scenario.server, &mut wrong);
+    openssl(scenario, &mut wrong);
     let known = class(scenario, &mut wrong);
     if let Some(expect) = &scenario.expect
         && known
@@ -136,6 +137,37 @@ fn peer(role: &str, peer: &Peer, wrong: &mut Vec<Wrong>) {
             &format!("{role}.script"),
             "empty; allowed: at least one step",
         ));
+    }
+}
+
+/// What OpenSSL cannot be told, or is not told here.
+fn openssl(scenario: &Scenario, wrong: &mut Vec<Wrong>) {
+    let ends = [("client", &scenario.client), ("server", &scenario.server)];
+    let rustls_only = "allowed with rustls at that end";
+    for (role, peer) in ends {
+        if peer.stack != Stack::OpenSsl {
+            continue;
+        }
+        if scenario.client.early_data > 0 {
+            wrong.push(Wrong::new(
+                "client.early_data",
+                format!("OpenSSL's {role} does none here; {rustls_only}"),
+            ));
+        }
+        if peer.max_fragment_size.is_some() {
+            wrong.push(Wrong::new(
+                &format!("{role}.max_fragment_size"),
+                format!("OpenSSL splits no record below 512 bytes; {rustls_only}"),
+            ));
+        }
+        if let Some(certificate) = &peer.certificate
+            && certificate.encoding == Encoding::Malformed
+        {
+            wrong.push(Wrong::new(
+                &format!("{role}.certificate.encoding"),
+                format!("OpenSSL presents no certificate that it cannot read; {rustls_only}"),
+            ));
+        }
     }
 }
 

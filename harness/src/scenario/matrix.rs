@@ -1,5 +1,5 @@
-//! From a scenario to its cases: one for each TLS version, address family and near miss, with the
-//! id that names it everywhere.
+//! From a scenario to its cases: one for each TLS version, pair of stacks, address family and near miss,
+//! with the id that names it everywhere.
 //!
 //! Refuses to judge a scenario: what is wrong in one was said when it was read.
 
@@ -58,10 +58,7 @@ pub(super) fn expand(file: &str, variants: Vec<Variant>) -> Vec<Case> {
 
 /// The id of a case, from what the case is and nothing else.
 fn id(scenario: &Scenario, tls: Tls, family: Family, near_miss: bool) -> String {
-    let stacks = match (scenario.client.stack, scenario.server.stack) {
-        (Stack::Rustls, Stack::Rustls) => "rustls".into(),
-        (client, server) => format!("{}-{}", client.as_str(), server.as_str()),
-    };
+    let stacks = stacks(scenario.client.stack, scenario.server.stack);
     let mut segments: Vec<&str> = vec![
         &scenario.class,
         tls.segment(),
@@ -74,6 +71,14 @@ fn id(scenario: &Scenario, tls: Tls, family: Family, near_miss: bool) -> String 
         segments.push(NEAR_MISS);
     }
     segments.join("::")
+}
+
+/// The segment of a case id that says who speaks with whom.
+pub(super) fn stacks(client: Stack, server: Stack) -> String {
+    match (client, server) {
+        (Stack::Rustls, Stack::Rustls) | (Stack::OpenSsl, Stack::OpenSsl) => client.as_str().into(),
+        _ => format!("{}-{}", client.as_str(), server.as_str()),
+    }
 }
 
 impl Tls {
@@ -115,7 +120,15 @@ impl Stack {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Rustls => "rustls",
+            Self::OpenSsl => "openssl",
             Self::Raw => "raw",
         }
+    }
+
+    /// The stack of that name.
+    pub(super) fn named(name: &str) -> Option<Self> {
+        [Self::Rustls, Self::OpenSsl, Self::Raw]
+            .into_iter()
+            .find(|stack| stack.as_str() == name)
     }
 }

@@ -1,7 +1,7 @@
 //! Scenarios: a folder of files a person can read, made into cases a machine can run.
 //!
-//! [`model`] is what a file says, [`parse`](self) reads one, [`matrix`] expands it over TLS versions
-//! and address families. Everything that can be wrong in a file is said here, with file, line and
+//! [`model`] is what a file says, [`parse`](self) reads one for each TLS version and pair of stacks,
+//! [`matrix`] expands it over address families. Everything that can be wrong in a file is said here, with file, line and
 //! field, before anything runs: a suite that loads has no broken case in it.
 
 mod check;
@@ -9,6 +9,7 @@ mod deviations;
 pub mod matrix;
 pub mod model;
 mod parse;
+mod place;
 #[cfg(test)]
 mod tests;
 

@@ -75,11 +75,11 @@ pub enum Family {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Peer {
-    /// Who speaks: `rustls` (through tokio-rustls), or `raw` (a plain socket; never says TLS by itself).
+    /// Who speaks: `rustls` (through tokio-rustls), `openssl` (the system's libssl), or `raw` (a plain socket; never says TLS by itself).
     pub stack: Stack,
     /// TLS versions offered or accepted; default: the version of the case (both for `any`).
     pub versions: Option<Vec<Tls>>,
-    /// Cipher suites by IANA name; default: all that rustls' ring provider has.
+    /// Cipher suites by IANA name; default: all that rustls' ring provider has, or OpenSSL's default.
     pub suites: Option<Vec<String>>,
     /// Key exchange groups by IANA name (`x25519`, `secp256r1`, `secp384r1`); default: all. In the order of preference.
     pub groups: Option<Vec<String>>,
@@ -103,6 +103,9 @@ pub struct Peer {
     pub max_fragment_size: Option<usize>,
     /// How long a read may wait before the peer gives up with `timeout`, milliseconds.
     pub patience_ms: u64,
+    /// Whether it reads to the end once it has closed its own direction, so that nothing it was sent stays
+    /// unread. One that does not closes at once, as most programs do; the kernel then sends RST for bytes unread.
+    pub lingers: bool,
     /// What it does, in order, once the TCP connection stands. Whatever is left open at the end is closed
     /// in the ordinary way (FIN).
     pub script: Vec<Step>,
@@ -125,6 +128,7 @@ impl Default for Peer {
             early_data: 0,
             max_fragment_size: None,
             patience_ms: 5_000,
+            lingers: true,
             script: vec![Step::Handshake, Step::Exchange, Step::CloseNotify],
         }
     }
@@ -136,6 +140,8 @@ impl Default for Peer {
 pub enum Stack {
     /// rustls, driven through tokio-rustls.
     Rustls,
+    /// The system's OpenSSL, in this process.
+    OpenSsl,
     /// A plain TCP socket that follows its script.
     Raw,
 }
@@ -212,7 +218,7 @@ pub enum Encoding {
     Der,
     /// Bytes that no X.509 parser accepts.
     Malformed,
-    /// No certificate: the server's resolver returns none for any name.
+    /// No certificate: the server's resolver returns none for any name; OpenSSL's servername callback refuses all.
     Absent,
 }
 
@@ -232,13 +238,14 @@ pub enum ClientAuth {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verifier {
-    /// What webpki says.
+    /// What the library says: webpki for rustls, its own verification for OpenSSL.
     Webpki,
-    /// `CertificateError::ApplicationVerificationFailure`, which rustls sends as access_denied(49).
+    /// `CertificateError::ApplicationVerificationFailure`, which rustls sends as access_denied(49);
+    /// X509_V_ERR_APPLICATION_VERIFICATION, which OpenSSL sends as handshake_failure(40).
     ApplicationDenies,
-    /// `CertificateError::BadEncoding`, bad_certificate(42).
+    /// `CertificateError::BadEncoding` or X509_V_ERR_CERT_REJECTED, bad_certificate(42).
     BadEncoding,
-    /// `CertificateError::Revoked`, certificate_revoked(44).
+    /// `CertificateError::Revoked` or X509_V_ERR_CERT_REVOKED, certificate_revoked(44).
     Revoked,
 }
 
@@ -266,7 +273,7 @@ pub enum Step {
     ReadRecord,
     /// Read (TLS or clear) until the other side closes or fails; the error, if any, is the peer's outcome.
     ReadToEnd,
-    /// Send close_notify: encrypted or not as rustls has it at this point of the handshake.
+    /// Send close_notify: encrypted or not as the library has it at this point of the handshake.
     CloseNotify,
     /// Send a plaintext alert record, `[level, description]`.
     Alert([u8; 2]),

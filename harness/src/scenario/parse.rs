@@ -1,8 +1,8 @@
-//! One scenario file, read: base and overlays merged, once for each TLS version and its near miss.
+//! One scenario file, read: base and overlays merged, once for each TLS version, pair of stacks and near miss.
 //!
-//! A file is TOML as [`super::model`] has it, plus two overlays that are merged, deep, into the same
-//! table: `[at."1.3"]` for what differs at a TLS version, and `[near_miss]`, the sibling that must
-//! succeed in silence. Refuses to touch the file system, and to go on with a file that is wrong.
+//! A file is TOML as [`super::model`] has it, plus `stacks`, the pairs to run it with, and two overlays
+//! that are merged, deep, into the same table: `[at."1.3 client:openssl"]` for what differs at a TLS version
+//! or with a stack, and `[near_miss]`, the sibling that must succeed in silence. Refuses to touch the file system, and to go on with a file that is wrong.
 
 use std::collections::BTreeMap;
 
@@ -12,8 +12,9 @@ use toml::{Spanned, Table, Value};
 use super::Fault;
 use super::check;
 use super::model::{Scenario, Tls};
+use super::place::{self, Place};
 
-/// A scenario for one TLS version, overlays applied.
+/// A scenario for one TLS version and pair of stacks, overlays applied.
 #[derive(Debug)]
 pub(super) struct Variant {
     /// What the file says for this version.
@@ -60,19 +61,20 @@ pub(super) fn read(file: &str, text: &str) -> Result<Vec<Variant>, Vec<Fault>> {
         lines: Lines::of(text),
     };
     let mut base = table;
-    let at = take_table(&mut base, "at").map_err(|wrong| source.faults([wrong], &[&[]]))?;
+    let refuse = |wrong| source.faults([wrong], &[&[]]);
+    let at = take_table(&mut base, "at").map_err(refuse)?;
+    let stacks = base.remove("stacks");
+    // The base alone says where it runs; its other faults are found at each place.
+    let versions = versions(&base).map_err(refuse)?;
+    let places = place::places(&versions, stacks.as_ref(), &base).map_err(refuse)?;
+    let overlays = place::overlays(at, &places).map_err(refuse)?;
 
-    // The base alone says which versions there are; its other faults are found per version.
-    let versions = versions(&base, &at).map_err(|wrong| source.faults([wrong], &[&[]]))?;
     let mut variants = Vec::new();
     let mut faults = Vec::new();
-    for tls in versions {
-        let overlay = at
-            .get(tls.as_str())
-            .and_then(Value::as_table)
-            .cloned()
-            .unwrap_or_default();
-        match at_version(&source, &base, overlay, tls) {
+    for place in &places {
+        let overlays: Vec<&(String, Table)> =
+            overlays.iter().filter(|(key, _)| place.fits(key)).collect();
+        match at_place(&source, &base, &overlays, place) {
             Ok(mut both) => variants.append(&mut both),
             Err(mut wrong) => faults.append(&mut wrong),
         }
@@ -85,7 +87,7 @@ pub(super) fn read(file: &str, text: &str) -> Result<Vec<Variant>, Vec<Fault>> {
     Err(faults)
 }
 
-fn versions(base: &Table, at: &Table) -> Result<Vec<Tls>, Wrong> {
+fn versions(base: &Table) -> Result<Vec<Tls>, Wrong> {
     let listed = base.get("tls").ok_or_else(|| {
         Wrong::new(
             "tls",
@@ -107,38 +109,25 @@ fn versions(base: &Table, at: &Table) -> Result<Vec<Tls>, Wrong> {
             "empty; allowed: at least one of \"1.2\", \"1.3\", \"any\"",
         ));
     }
-    for (key, overlay) in at {
-        let listed = || versions.iter().map(|tls| format!("{:?}", tls.as_str()));
-        if !versions.iter().any(|tls| tls.as_str() == key) {
-            return Err(Wrong {
-                path: vec!["at".into(), key.clone()],
-                message: format!(
-                    "{key:?} is not in `tls`; allowed: {}",
-                    listed().collect::<Vec<_>>().join(", ")
-                ),
-            });
-        }
-        if !overlay.is_table() {
-            return Err(Wrong {
-                path: vec!["at".into(), key.clone()],
-                message: "not a table".into(),
-            });
-        }
-    }
     Ok(versions)
 }
 
-/// The scenario and its near miss, for one version.
-fn at_version(
+/// The scenario and its near miss, at one place.
+fn at_place(
     source: &Source<'_>,
     base: &Table,
-    overlay: Table,
-    tls: Tls,
+    overlays: &[&(String, Table)],
+    place: &Place,
 ) -> Result<Vec<Variant>, Vec<Fault>> {
-    let here = ["at", tls.as_str()];
-    let layers: [&[&str]; 2] = [&[], &here];
+    let tls = place.tls;
+    let keys: Vec<[&str; 2]> = overlays.iter().map(|(key, _)| ["at", key]).collect();
+    let mut layers: Vec<&[&str]> = vec![&[]];
+    layers.extend(keys.iter().map(|key| &key[..]));
     let mut whole = base.clone();
-    merge(&mut whole, overlay);
+    for (_, overlay) in overlays {
+        merge(&mut whole, overlay.clone());
+    }
+    place.settle(&mut whole);
     let near_miss = whole.remove("near_miss");
 
     let scenario = deserialize(whole.clone()).map_err(|wrong| source.faults([wrong], &layers))?;
@@ -168,8 +157,12 @@ fn at_version(
     match near_miss {
         None | Some(Value::String(_)) => {}
         Some(Value::Table(near)) => {
-            let deep = ["at", tls.as_str(), "near_miss"];
-            let layers: [&[&str]; 4] = [&[], &here, &["near_miss"], &deep];
+            let deep: Vec<[&str; 3]> = keys
+                .iter()
+                .map(|[at, key]| [*at, *key, "near_miss"])
+                .collect();
+            layers.push(&["near_miss"]);
+            layers.extend(deep.iter().map(|key| &key[..]));
             let scenario = near_miss_of(whole, near, &variants[0].scenario)
                 .map_err(|wrong| source.faults([wrong], &layers))?;
             let wrong = check::scenario(&scenario, tls);
@@ -282,7 +275,7 @@ fn deserialize(table: Table) -> Result<Scenario, Wrong> {
 }
 
 /// Sets what `overlay` says in `base`: tables go deep, everything else replaces.
-fn merge(base: &mut Table, overlay: Table) {
+pub(super) fn merge(base: &mut Table, overlay: Table) {
     for (key, value) in overlay {
         match (base.get_mut(&key), value) {
             (Some(Value::Table(into)), Value::Table(from)) => merge(into, from),
@@ -310,7 +303,7 @@ fn take_table(table: &mut Table, key: &str) -> Result<Table, Wrong> {
         Some(Value::Table(inner)) => Ok(inner),
         Some(_) => Err(Wrong::new(
             key,
-            "not a table; allowed: [at.\"1.2\"], [at.\"1.3\"]",
+            "not a table; allowed: [at.\"1.2\"], [at.\"1.3 client:openssl\"]",
         )),
     }
 }

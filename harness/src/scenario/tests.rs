@@ -6,7 +6,7 @@ use std::path::Path;
 
 use proptest::prelude::*;
 
-use super::model::{Family, Issuer, Tls};
+use super::model::{Family, Issuer, Stack, Tls};
 use super::*;
 
 const BOTH: &str = r#"
@@ -83,6 +83,108 @@ fn a_near_miss_is_one_knob_away_and_expects_success_and_silence() {
     );
     let failing = &cases[0].scenario;
     assert_eq!(near.client, failing.client);
+}
+
+const PAIRS: &str = r#"
+claim = "c"
+cause = "c"
+why = "w"
+class = "unknown_ca"
+side = "client_rejects"
+tls = ["1.2", "1.3"]
+stacks = ["rustls", "openssl", "rustls-openssl"]
+server.certificate.issuer = "other"
+witness = { client = "rustls", server = "rustls", wire = [] }
+
+[at."client:openssl".witness]
+client = "openssl"
+[at."server:openssl".witness]
+server = "openssl"
+[at."1.3 openssl".witness]
+server = "both, 1.3"
+[at."1.3".witness]
+server = "any, 1.3"
+
+[expect]
+class = "SSL_R_TLSV1_ALERT_UNKNOWN_CA"
+confidence = "certain"
+ended_by = "client"
+
+[near_miss.server.certificate]
+issuer = "trusted"
+
+[at."rustls-openssl".near_miss.server.certificate]
+issuer = "self_signed"
+"#;
+
+/// rustls keeps its ids and both families; pairs with OpenSSL come on top, over one.
+#[test]
+fn a_scenario_expands_to_every_pair_of_stacks() {
+    let ids: Vec<String> = cases(PAIRS)
+        .into_iter()
+        .filter(|case| !case.near_miss)
+        .map(|case| case.id)
+        .collect();
+    assert_eq!(
+        ids,
+        [
+            "unknown_ca::tls1_2::client_rejects::rustls::ipv4",
+            "unknown_ca::tls1_2::client_rejects::rustls::ipv6",
+            "unknown_ca::tls1_2::client_rejects::openssl::ipv4",
+            "unknown_ca::tls1_2::client_rejects::rustls-openssl::ipv4",
+            "unknown_ca::tls1_3::client_rejects::rustls::ipv4",
+            "unknown_ca::tls1_3::client_rejects::rustls::ipv6",
+            "unknown_ca::tls1_3::client_rejects::openssl::ipv6",
+            "unknown_ca::tls1_3::client_rejects::rustls-openssl::ipv6",
+        ]
+    );
+}
+
+#[test]
+fn overlays_fit_where_all_their_words_do_and_more_words_win() {
+    let cases = cases(PAIRS);
+    let server = |part: &str| {
+        let case = cases.iter().find(|case| case.id.contains(part)).unwrap();
+        let witness = &case.scenario.witness;
+        (witness.client.as_str(), witness.server.as_str())
+    };
+    assert_eq!(
+        server("tls1_2::client_rejects::rustls::"),
+        ("rustls", "rustls")
+    );
+    assert_eq!(
+        server("tls1_2::client_rejects::openssl::"),
+        ("openssl", "openssl")
+    );
+    assert_eq!(
+        server("tls1_2::client_rejects::rustls-openssl::"),
+        ("rustls", "openssl")
+    );
+    // As many words, so the alphabet decides: `server:openssl` comes after `1.3`.
+    assert_eq!(
+        server("tls1_3::client_rejects::rustls-openssl::"),
+        ("rustls", "openssl")
+    );
+    assert_eq!(
+        server("tls1_3::client_rejects::rustls::"),
+        ("rustls", "any, 1.3")
+    );
+    assert_eq!(
+        server("tls1_3::client_rejects::openssl::"),
+        ("openssl", "both, 1.3")
+    );
+}
+
+#[test]
+fn a_near_miss_may_differ_by_stack() {
+    for case in cases(PAIRS).iter().filter(|case| case.near_miss) {
+        let issuer = case.scenario.server.certificate.as_ref().unwrap().issuer;
+        let wanted = match case.id.contains("rustls-openssl") {
+            true => Issuer::SelfSigned,
+            false => Issuer::Trusted,
+        };
+        assert_eq!(issuer, wanted, "{}", case.id);
+    }
 }
 
 /// The folder of this repository.
@@ -192,6 +294,123 @@ proptest! {
         if let Err(faults) = parse::read("x.toml", &text) {
             prop_assert!(!faults.is_empty());
             prop_assert!(faults.iter().all(|fault| fault.line >= 1));
+        }
+    }
+}
+
+/// What OpenSSL says at the end that a failure of a class reaches, as the contract defines the class: an
+/// alert's receiver, or whoever read what was no TLS, found the connection closed, or waited. A class may
+/// have several causes with a value each.
+const TOLD: [(&str, &[&str]); 11] = [
+    ("unknown_ca", &["SSL_ERROR_SSL(1) 20:1048("]),
+    ("certificate_expired", &["SSL_ERROR_SSL(1) 20:1045("]),
+    ("bad_certificate", &["SSL_ERROR_SSL(1) 20:1042("]),
+    ("access_denied", &["SSL_ERROR_SSL(1) 20:1049("]),
+    ("no_shared_cipher", &["SSL_ERROR_SSL(1) 20:1040("]),
+    (
+        "unknown_protocol",
+        &[
+            "SSL_ERROR_SSL(1) 20:1070(",                     // alert 70
+            "SSL_ERROR_SSL(1) 20:252(unknown protocol)",     // an SSLv2 hello
+            "SSL_ERROR_SSL(1) 20:156(http request)",         // a GET
+            "SSL_ERROR_SSL(1) 20:267(wrong version number)", // an answer that is no TLS
+        ],
+    ),
+    (
+        "https_proxy_request",
+        &["SSL_ERROR_SSL(1) 20:155(https proxy request)"],
+    ),
+    ("zero_return", &["SSL_ERROR_ZERO_RETURN(6)"]),
+    (
+        "syscall",
+        &[
+            "SSL_ERROR_SYSCALL(5) ConnectionReset",
+            "SSL_ERROR_SSL(1) 20:294(unexpected eof while reading)", // FIN; OpenSSL 1.1.1: 5, errno 0
+        ],
+    ),
+    ("want_read", &["timeout SSL_ERROR_WANT_READ(2)"]),
+    (
+        "ssl_error",
+        &[
+            "SSL_ERROR_SSL(1) 20:1040(", // handshake_failure where no hello was answered
+            "SSL_ERROR_SSL(1) 20:1043(", // unsupported_certificate
+            "SSL_ERROR_SSL(1) 20:1080(", // internal_error
+            "SSL_ERROR_SSL(1) 20:1116(", // certificate_required
+            "SSL_ERROR_SSL(1) 20:1120(", // no_application_protocol
+        ],
+    ),
+];
+
+/// What the scenario says OpenSSL says at the end that the failure reaches, which no run lets pass
+/// unless OpenSSL really does; none where another stack is there, or nothing fails.
+fn told(case: &Case) -> Option<&str> {
+    let scenario = &case.scenario;
+    let (receiver, said) = match scenario.expect.as_ref()?.ended_by.as_str() {
+        "client" => (&scenario.server, &scenario.witness.server),
+        _ => (&scenario.client, &scenario.witness.client),
+    };
+    let fails = scenario.class != NO_FAILURE;
+    (fails && receiver.stack == Stack::OpenSsl).then_some(said)
+}
+
+#[test]
+fn openssl_is_told_the_value_of_the_class_and_no_other() {
+    for case in &shipped().cases {
+        let Some(said) = told(case) else { continue };
+        // Where an RST may overtake the alert, either is what OpenSSL is told.
+        if said == "SSL_ERROR_S" {
+            continue;
+        }
+        let class = &case.scenario.class;
+        let (_, values) = TOLD.iter().find(|(name, _)| name == class).unwrap();
+        assert!(
+            values.contains(&said),
+            "{}: {said} is not {values:?}",
+            case.id
+        );
+    }
+}
+
+#[test]
+fn every_class_reaches_openssl_with_every_value_and_on_both_versions_where_one_is_negotiated() {
+    let suite = shipped();
+    for (class, values) in TOLD {
+        let cases = || {
+            suite
+                .cases
+                .iter()
+                .filter(|case| case.scenario.class == class)
+        };
+        for value in values {
+            let reached = cases().any(|case| told(case) == Some(value));
+            assert!(reached, "{class}: nobody is told {value}");
+        }
+        for tls in [Tls::V1_2, Tls::V1_3] {
+            let reached = cases().any(|case| case.tls == tls && told(case).is_some());
+            assert!(reached, "{class} does not reach OpenSSL on {tls:?}");
+        }
+    }
+}
+
+/// Who ends a handshake with OpenSSL at that end says why in its own words.
+#[test]
+fn certificates_are_rejected_by_openssl_at_both_ends_and_on_both_versions() {
+    let suite = shipped();
+    for class in ["unknown_ca", "certificate_expired", "bad_certificate"] {
+        for (end, side) in [("client", "client_rejects"), ("server", "server_rejects")] {
+            for tls in [Tls::V1_2, Tls::V1_3] {
+                let found = suite.cases.iter().any(|case| {
+                    let scenario = &case.scenario;
+                    let said = match end {
+                        "client" => &scenario.witness.client,
+                        _ => &scenario.witness.server,
+                    };
+                    (scenario.class == class && scenario.side == side && case.tls == tls)
+                        && said
+                            .starts_with("SSL_ERROR_SSL(1) 20:134(certificate verify failed) X509:")
+                });
+                assert!(found, "{class} {side} {tls:?}");
+            }
         }
     }
 }

@@ -220,6 +220,18 @@ pub(crate) fn scripted(script: &[Step]) -> Peer {
     }
 }
 
+/// A peer of a stack.
+pub(crate) fn of(stack: Stack) -> Peer {
+    Peer { stack, ..peer() }
+}
+
+fn openssl(script: &[Step]) -> Peer {
+    Peer {
+        script: script.to_vec(),
+        ..of(Stack::OpenSsl)
+    }
+}
+
 fn suite(name: &str) -> Peer {
     Peer {
         suites: Some(vec![name.into()]),
@@ -255,6 +267,7 @@ fn all() -> Vec<Case> {
         negotiation(),
         transport(),
         not_tls(),
+        openssl_by_hand(),
     ]
     .concat()
 }
@@ -629,6 +642,66 @@ fn negotiation() -> Vec<Case> {
             version(Tls::V1_2),
         ),
         no_alpn,
+    ]
+}
+
+/// OpenSSL moved by one flight at a time: against another OpenSSL, which answers at once, it must not go
+/// further than it was told.
+fn openssl_by_hand() -> Vec<Case> {
+    let rest = [Step::Handshake, Step::Exchange, Step::CloseNotify];
+    let by_hand = [&[Step::Flight], &rest[..]].concat();
+    let whole = || openssl(&rest);
+    let stops = |name, script: &[Step]| {
+        let first = Case::new(name, openssl(script), whole());
+        let mut stops = first.wire(&["client: ClientHello", "server: ServerHello", "client: FIN"]);
+        stops.wire_1_2.insert(2, "server: ServerHelloDone");
+        stops
+    };
+    vec![
+        Case::new("openssl_by_hand_at_the_client", openssl(&by_hand), whole()).wire_good(),
+        Case::new("openssl_by_hand_at_the_server", whole(), openssl(&by_hand)).wire_good(),
+        Case::new(
+            "openssl_by_hand_at_both",
+            openssl(&by_hand),
+            openssl(&by_hand),
+        )
+        .wire_good(),
+        // The pause lets the server's whole flight come before the client goes on.
+        Case::new(
+            "openssl_by_two_flights",
+            openssl(&[&[Step::Flight, Step::PauseMs(50), Step::Flight], &rest[..]].concat()),
+            openssl(&rest),
+        )
+        .wire_good(),
+        stops(
+            "openssl_stops_after_its_hello",
+            &[Step::Flight, Step::ReadRecord, Step::Fin],
+        )
+        .ends("ok", "SSL_ERROR_SSL(1) 20:294("),
+        Case::new(
+            "openssl_finds_the_end_in_a_flight",
+            openssl(&[Step::Flight, Step::Flight]),
+            raw(&[Step::ReadRecord, Step::Fin]),
+        )
+        .wire(&["client: ClientHello", "server: FIN"])
+        .ends("SSL_ERROR_SSL(1) 20:294(", "ok"),
+        Case::new(
+            "openssl_says_how_it_was_closed",
+            whole(),
+            openssl(&[Step::Handshake, Step::CloseNotify]),
+        )
+        .wire(&["client: ClientHello", "server: ServerHello", "server: FIN"])
+        .ends("SSL_ERROR_ZERO_RETURN(6)", "ok"),
+        Case::new(
+            "openssl_says_what_it_waits_for",
+            Peer {
+                patience_ms: 200,
+                ..openssl(&[Step::Handshake])
+            },
+            raw(&[Step::ReadRecord, Step::Silence]),
+        )
+        .wire(&["client: ClientHello"])
+        .ends("timeout SSL_ERROR_WANT_READ(2)", "ok"),
     ]
 }
 

@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use gauntlet_harness::lab::Lane;
 use gauntlet_harness::peer::{Match, PeerError, beacon, drive};
-use gauntlet_harness::scenario::model::{Family, Peer, Scenario, Step, Tls};
+use gauntlet_harness::scenario::model::{Family, Peer, Scenario, Stack, Step, Tls};
 use gauntlet_harness::witness::{Transcript, transcripts};
 use libtest_mimic::{Failed, Trial};
 
-use super::cases::{good, other_ca, peer, raw, scenario, scripted, strict, with};
+use super::cases::{good, of, other_ca, peer, raw, scenario, scripted, strict, with};
 use super::{BEACON_PORT, PORT, Stand};
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -42,13 +42,27 @@ pub(crate) fn trials() -> Vec<Trial> {
     ]
 }
 
+/// Each stack at the client, and how it says that its CA is not known.
+const TOLD_UNKNOWN_CA: [(Stack, &str); 2] = [
+    (Stack::Rustls, "AlertReceived(UnknownCA)"),
+    (
+        Stack::OpenSsl,
+        "SSL_ERROR_SSL(1) 20:1048(tlsv1 alert unknown ca)",
+    ),
+];
+
 fn late_alerts() -> Result<(), Failed> {
     let stand = Stand::new()?;
-    for round in 0..20 {
+    for (round, (stack, told)) in (0..20).flat_map(|round| TOLD_UNKNOWN_CA.map(|one| (round, one)))
+    {
         for family in [Family::Ipv4, Family::Ipv6] {
-            let case = scenario(&with(other_ca()), &strict());
+            let client = Peer {
+                stack,
+                ..with(other_ca())
+            };
+            let case = scenario(&client, &strict());
             let ends = drive(&stand.matched(&case, Tls::V1_3, family))?;
-            if ends.client.text != "AlertReceived(UnknownCA)" {
+            if ends.client.text != told {
                 return Err(format!("round {round}: {ends:#?}").into());
             }
         }
@@ -63,13 +77,15 @@ fn eager_client() -> Result<(), Failed> {
         Step::Send("x".repeat(4096)),
         Step::ReadToEnd,
     ];
-    for round in 0..20 {
+    for (round, (stack, told)) in (0..20).flat_map(|round| TOLD_UNKNOWN_CA.map(|one| (round, one)))
+    {
         let eager = Peer {
+            stack,
             script: steps.to_vec(),
             ..with(other_ca())
         };
         let ends = drive(&stand.matched(&scenario(&eager, &strict()), Tls::V1_3, Family::Ipv4))?;
-        if ends.client.text != "AlertReceived(UnknownCA)" {
+        if ends.client.text != told {
             return Err(format!("round {round}: {ends:#?}").into());
         }
     }
@@ -231,22 +247,37 @@ fn no_second_connection() -> Result<(), Failed> {
     Ok(())
 }
 
+/// Both ends write down the same secrets, also where one is rustls and the other OpenSSL.
 fn keys() -> Result<(), Failed> {
     let stand = Stand::new()?;
-    let ends = drive(&stand.matched(&scenario(&peer(), &peer()), Tls::V1_3, Family::Ipv4))?;
-    let sorted = |lines: &[String]| {
-        let mut lines = lines.to_vec();
-        lines.sort();
-        lines
-    };
-    let (client, server) = (sorted(&ends.client.key_log), sorted(&ends.server.key_log));
-    let wanted = [
-        "CLIENT_HANDSHAKE_TRAFFIC_SECRET ",
-        "SERVER_TRAFFIC_SECRET_0 ",
-    ];
-    let has = |start: &str| client.iter().any(|line| line.starts_with(start));
-    if client != server || !wanted.into_iter().all(has) {
-        return Err(format!("{client:#?}\n{server:#?}").into());
+    let stacks = [Stack::Rustls, Stack::OpenSsl];
+    for (tls, wanted) in [
+        (Tls::V1_2, &["CLIENT_RANDOM "][..]),
+        (
+            Tls::V1_3,
+            &[
+                "CLIENT_HANDSHAKE_TRAFFIC_SECRET ",
+                "SERVER_TRAFFIC_SECRET_0 ",
+            ],
+        ),
+    ] {
+        for (client, server) in stacks
+            .into_iter()
+            .flat_map(|one| stacks.map(|two| (one, two)))
+        {
+            let case = scenario(&of(client), &of(server));
+            let ends = drive(&stand.matched(&case, tls, Family::Ipv4))?;
+            let sorted = |lines: &[String]| {
+                let mut lines = lines.to_vec();
+                lines.sort();
+                lines
+            };
+            let (client, server) = (sorted(&ends.client.key_log), sorted(&ends.server.key_log));
+            let has = |start: &&str| client.iter().any(|line| line.starts_with(start));
+            if client != server || !wanted.iter().all(has) {
+                return Err(format!("{tls:?}\n{client:#?}\n{server:#?}").into());
+            }
+        }
     }
     Ok(())
 }

@@ -9,14 +9,15 @@ use super::{Scope, Step, say};
 use crate::{child, machine};
 
 /// What building, running and testing needs.
-const BUILD: [&str; 7] = [
+const BUILD: [&str; 8] = [
     "ca-certificates", // crates come over TLS
     "gcc",             // links every Rust program, compiles C in crates
     "iproute2",        // `ip` and `tc`, for the tests and the left-behind gate
     "libc6-dev",       // gcc only recommends it
     "libpcap-dev",     // packet captures: live, pcap and pcapng
+    "libssl-dev",      // OpenSSL, a TLS stack under test in the harness itself
     "openssl",         // a TLS stack under test, as a process of its own
-    "pkg-config",      // finds libpcap
+    "pkg-config",      // finds libpcap and libssl
 ];
 
 /// What only fuzzing needs.
