@@ -16,6 +16,7 @@
 //! | [`run`] | the orchestrator: one case after another on each lane |
 //! | [`verdict`] | what was meant against what was seen; no I/O |
 //! | [`report`] | verdicts as lines for people, NDJSON and JUnit; decides nothing |
+//! | [`recut`] | a captured conversation in other packets |
 //! | [`explain`](mod@explain) | what a class, an alert or a case means, and what to do about it |
 //!
 //! Start at [`verdict::judge`]: it is the point of the rest.
@@ -24,6 +25,7 @@ pub mod explain;
 pub mod lab;
 pub mod peer;
 pub mod probe;
+pub mod recut;
 pub mod report;
 pub mod run;
 pub mod scenario;
