@@ -29,7 +29,7 @@ pub enum Verdict {
     Xfail,
     /// The probe was right, though `known-deviations.toml` says otherwise.
     Xpass,
-    /// Not run, for lack of a privilege.
+    /// Not run, for lack of a privilege, or of something that this kernel does not have.
     Skip,
     /// An endpoint did not end within the case's deadline.
     Hang,

@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 
 use gate::Gate;
+use gauntlet_harness::lab::lacks_netem;
 use gauntlet_harness::probe::Spec;
 use gauntlet_harness::report::CaseReport;
 use gauntlet_harness::run::{Cancel, Fleet, Settings, Shelf};
@@ -51,9 +52,16 @@ fn main() -> ExitCode {
         .into_iter()
         .map(|case| {
             let pool = Arc::clone(&pool);
-            gate.trial(case.id.clone(), obstacle.as_deref(), move || {
-                verdict(&pool.run(case)?)
-            })
+            let run = {
+                let case = case.clone();
+                move || verdict(&pool.run(case)?)
+            };
+            match case.network.and_then(|_| lacks_netem()) {
+                Some(lacking) if obstacle.is_none() => {
+                    gate.needing("netem", case.id, Some(lacking), run)
+                }
+                _ => gate.trial(case.id, obstacle.as_deref(), run),
+            }
         })
         .collect();
     if !arguments.list {

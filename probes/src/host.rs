@@ -309,14 +309,19 @@ impl Tables for Host {
         entry.last_seen = time;
     }
 
-    fn offer(
+    fn room(&self) -> Option<Box<Event>> {
+        Some(Box::new(Event::new_zeroed()))
+    }
+
+    fn fill(
         &self,
+        offer: &mut Box<Event>,
         flow: &Flow,
         parsed: &Parsed,
         failure: Failure,
         undecided: bool,
-    ) -> Option<Box<Event>> {
-        Some(Box::new(Event {
+    ) {
+        **offer = Event {
             flow: *flow,
             time: parsed.segment.time,
             abi: ABI,
@@ -325,7 +330,7 @@ impl Tables for Host {
             verdict: failure.into(),
             undecided: u8::from(undecided),
             reserved: [0; 5],
-        }))
+        };
     }
 
     fn tell(&self, offer: Box<Event>) {

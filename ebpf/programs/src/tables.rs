@@ -149,15 +149,20 @@ impl Tables for Maps<'_> {
     }
 
     #[inline(always)]
-    fn offer(
+    fn room(&self) -> Option<RingBufEntry<Event>> {
+        EVENTS.reserve(0)
+    }
+
+    #[inline(always)]
+    fn fill(
         &self,
+        offer: &mut RingBufEntry<Event>,
         flow: &Flow,
         parsed: &Parsed,
         failure: Failure,
         undecided: bool,
-    ) -> Option<RingBufEntry<Event>> {
-        let mut entry = EVENTS.reserve::<Event>(0)?;
-        let event = entry.as_mut_ptr();
+    ) {
+        let event = offer.as_mut_ptr();
         // SAFETY: `event` is the reserved record, which holds a whole `Event`.
         let to = unsafe { &raw mut (*event).flow };
         // SAFETY: source and destination are both as large as a `Flow`.
@@ -179,7 +184,6 @@ impl Tables for Maps<'_> {
         event.verdict = failure.into();
         event.undecided = u8::from(undecided);
         event.reserved = [0; 5];
-        Some(entry)
     }
 
     #[inline(always)]

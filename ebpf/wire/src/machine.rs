@@ -96,15 +96,17 @@ pub trait Tables {
     /// Adds one to the failures of a class.
     fn count_class(&self, failure: &Failure, version: u16, time: u64);
 
-    /// Makes an event of a flow as it is now; `None`: there is no room for one. `undecided`: see
-    /// [`crate::event::Event::undecided`].
-    fn offer(
+    /// Room for an event; `None`: there is none.
+    fn room(&self) -> Option<Self::Offer>;
+    /// Makes it the event of a flow as it is now. `undecided`: see [`crate::event::Event::undecided`].
+    fn fill(
         &self,
+        offer: &mut Self::Offer,
         flow: &Flow,
         parsed: &Parsed,
         failure: Failure,
         undecided: bool,
-    ) -> Option<Self::Offer>;
+    );
     /// Tells it.
     fn tell(&self, offer: Self::Offer);
     /// Forgets it.
@@ -354,15 +356,17 @@ fn report<T: Tables>(tables: &T, flow: &mut Flow, parsed: &Parsed, decision: Dec
         version,
         time: parsed.segment.time,
     };
-    // The flow is copied before it is removed: after that another connection may take its memory. Every
-    // path lets go of the offer on its own: old verifiers do not see that two tests agree.
-    let Some(offer) = tables.offer(flow, parsed, failure, undecided) else {
+    // Asked once, and let go of on every path by itself: 5.10's verifier does not know that an event's
+    // memory that was there is still there.
+    let Some(mut offer) = tables.room() else {
         if forget(tables, flow, parsed) {
             tables.count(Counter::RingFull);
             taken.count(tables);
         }
         return;
     };
+    // The flow is copied before it is removed: after that another connection may take its memory.
+    tables.fill(&mut offer, flow, parsed, failure, undecided);
     if !forget(tables, flow, parsed) {
         return tables.withdraw(offer);
     }

@@ -59,6 +59,14 @@ pub enum LabError {
         #[source]
         source: Box<rtnetlink::Error>,
     },
+    /// iproute2 refused, or is not installed.
+    #[error("{command}: {said}")]
+    Iproute {
+        /// The command.
+        command: String,
+        /// What it said.
+        said: String,
+    },
     /// An interface did not come up in time.
     #[error("{interface} in {namespace} has no carrier after {seconds} s")]
     Carrier {
@@ -147,6 +155,15 @@ impl Lane {
 }
 
 impl Role {
+    /// The other end.
+    #[must_use]
+    pub fn peer(self) -> Self {
+        match self {
+            Self::Client => Self::Server,
+            Self::Server => Self::Client,
+        }
+    }
+
     /// The interface at this end.
     #[must_use]
     pub fn interface(self) -> &'static str {

@@ -13,7 +13,7 @@ use gauntlet_wire::class::Class;
 use super::artifacts::{self, ArtifactError};
 use super::kernel_log::KernelLog;
 use super::{LaneEnd, Settings, repro};
-use crate::lab::{Lane, Role, SERVER_INTERFACE};
+use crate::lab::{self, Lane, Role, SERVER_INTERFACE};
 use crate::peer::{self, Endpoints, Match};
 use crate::probe::{Beacon, Event, Probe, STALL_AFTER};
 use crate::report::{CaseReport, Expected, Witnesses};
@@ -101,15 +101,21 @@ impl Worker {
         self.next_port += 1;
         self.ran += 1;
         self.open = may_be_told_late(case);
-        let run = match &mut self.rig {
-            Ok(rig) => rig.run(case, port, settings.seed, &mut self.beacons),
-            Err(why) => Err(why.clone()),
+        let lacking = case.network.and_then(|_| lab::lacks_netem());
+        let run = match (&mut self.rig, lacking) {
+            (_, Some(lacking)) => Err(lacking.to_owned()),
+            (Ok(rig), None) => rig.run(case, port, settings.seed, &mut self.beacons),
+            (Err(why), None) => Err(why.clone()),
         };
         let duration = began.elapsed();
         let judgement = match &run {
             Ok(run) => run.judge(case),
             Err(why) => Judgement {
-                verdict: Verdict::Infra,
+                verdict: if lacking.is_some() {
+                    Verdict::Skip
+                } else {
+                    Verdict::Infra
+                },
                 reason: Some(why.clone()),
             },
         };
@@ -250,6 +256,11 @@ impl Rig {
         if let Some(why) = &self.deaf {
             return Err(why.clone());
         }
+        let impaired = match case.network.map(|network| self.lane.impair(network)) {
+            Some(Err(error)) => return Err(error.to_string()),
+            Some(Ok(impaired)) => Some(impaired),
+            None => None,
+        };
         let endpoints = peer::drive(&Match {
             scenario: &case.scenario,
             tls: case.tls,
@@ -260,6 +271,8 @@ impl Rig {
             deadline: DEADLINE,
         })
         .map_err(|error| error.to_string())?;
+        // The beacon goes over a good cable; what the case still had to send is sent again over it too.
+        drop(impaired);
         let after = self.beacon(case.family, beacons)?;
         let packets = self
             .capture

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::model::{Family, Scenario, Stack, Tls};
+use super::model::{Family, Network, Scenario, Stack, Tls};
 use super::parse::Variant;
 
 /// The ending of a near miss' id.
@@ -22,6 +22,8 @@ pub struct Case {
     pub tls: Tls,
     /// The address family of the case.
     pub family: Family,
+    /// What its cable does to packets; none: nothing.
+    pub network: Option<Network>,
     /// Whether it is a sibling that must succeed in silence.
     pub near_miss: bool,
     /// The scenario's file, relative to the folder.
@@ -41,9 +43,17 @@ pub(super) fn expand(file: &str, variants: Vec<Variant>) -> Vec<Case> {
     } in variants
     {
         let scenario = Arc::new(scenario);
-        for &family in &scenario.family {
+        let good = scenario.family.iter().map(|&family| (family, None));
+        let openssl = [&scenario.client, &scenario.server]
+            .into_iter()
+            .any(|peer| peer.stack == Stack::OpenSsl);
+        let bad = (scenario.network.iter())
+            .filter(|_| !openssl)
+            .map(|&network| (Family::Ipv4, Some(network)));
+        for (family, network) in good.chain(bad) {
             cases.push(Case {
-                id: id(&scenario, tls, family, near_miss),
+                id: id(&scenario, tls, family, network, near_miss),
+                network,
                 scenario: Arc::clone(&scenario),
                 tls,
                 family,
@@ -57,7 +67,13 @@ pub(super) fn expand(file: &str, variants: Vec<Variant>) -> Vec<Case> {
 }
 
 /// The id of a case, from what the case is and nothing else.
-fn id(scenario: &Scenario, tls: Tls, family: Family, near_miss: bool) -> String {
+fn id(
+    scenario: &Scenario,
+    tls: Tls,
+    family: Family,
+    network: Option<Network>,
+    near_miss: bool,
+) -> String {
     let stacks = stacks(scenario.client.stack, scenario.server.stack);
     let mut segments: Vec<&str> = vec![
         &scenario.class,
@@ -67,6 +83,7 @@ fn id(scenario: &Scenario, tls: Tls, family: Family, near_miss: bool) -> String 
         family.as_str(),
     ];
     segments.extend(scenario.variant.as_deref());
+    segments.extend(network.map(Network::as_str));
     if near_miss {
         segments.push(NEAR_MISS);
     }
@@ -110,6 +127,19 @@ impl Family {
         match self {
             Self::Ipv4 => "ipv4",
             Self::Ipv6 => "ipv6",
+        }
+    }
+}
+
+impl Network {
+    /// As in a case id.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Loss => "loss",
+            Self::Reorder => "reorder",
+            Self::Duplicate => "duplicate",
+            Self::Delay => "delay",
         }
     }
 }

@@ -28,6 +28,10 @@ pub struct Scenario {
     /// Address families to run it with.
     #[serde(default = "both_families")]
     pub family: Vec<Family>,
+    /// Bad cables to run it on too, over IPv4, one case each. Where both ends can be OpenSSL, only those with
+    /// rustls are.
+    #[serde(default)]
+    pub network: Vec<Network>,
     /// Whether the server's port is known to speak TLS before the case: one good handshake goes first.
     #[serde(default)]
     pub known_tls_server: bool,
@@ -69,6 +73,20 @@ pub enum Family {
     Ipv4,
     /// IPv6.
     Ipv6,
+}
+
+/// What a bad cable does to packets, in both directions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Network {
+    /// Some are lost, and sent again.
+    Loss,
+    /// Some overtake others.
+    Reorder,
+    /// Some come twice.
+    Duplicate,
+    /// All come late, each by another time.
+    Delay,
 }
 
 /// One end of the connection: its TLS configuration, and the script it follows.

@@ -1,6 +1,7 @@
 //! What a test needs that not every machine has. A test that cannot run here is ignored when the list
-//! is made, with the reason; where `GAUNTLET_REQUIRE` names `bpf` it fails instead.
+//! is made, with the reason; where `GAUNTLET_REQUIRE` names it (`bpf`, `netem`) it fails instead.
 
+use std::collections::BTreeMap;
 use std::env;
 
 use gauntlet_harness::run::check_privileges;
@@ -9,14 +10,25 @@ use libtest_mimic::{Failed, Trial};
 /// Makes trials, and counts those that cannot run.
 #[derive(Debug, Default)]
 pub(crate) struct Gate {
-    ignored: usize,
-    reason: Option<String>,
+    /// How many, by reason.
+    ignored: BTreeMap<String, usize>,
 }
 
 impl Gate {
-    /// A trial that runs, or, with an obstacle, is ignored or fails.
+    /// A trial that needs BPF: it runs, or, with an obstacle, is ignored or fails.
     pub(crate) fn trial(
         &mut self,
+        name: impl Into<String>,
+        obstacle: Option<&str>,
+        test: impl FnOnce() -> Result<(), Failed> + Send + 'static,
+    ) -> Trial {
+        self.needing("bpf", name, obstacle, test)
+    }
+
+    /// A trial that needs something by this name in `GAUNTLET_REQUIRE`.
+    pub(crate) fn needing(
+        &mut self,
+        need: &str,
         name: impl Into<String>,
         obstacle: Option<&str>,
         test: impl FnOnce() -> Result<(), Failed> + Send + 'static,
@@ -26,18 +38,17 @@ impl Gate {
         };
         let fails = reason.clone();
         let trial = Trial::test(name, move || Err(fails.into()));
-        if required() {
+        if required(need) {
             return trial;
         }
-        self.ignored += 1;
-        self.reason = Some(reason);
+        *self.ignored.entry(reason).or_default() += 1;
         trial.with_ignored_flag(true)
     }
 
     /// Says on stderr how many trials are ignored, and why.
     pub(crate) fn tell(&self) {
-        if let Some(reason) = &self.reason {
-            eprintln!("{} tests are ignored: {reason}", self.ignored);
+        for (reason, count) in &self.ignored {
+            eprintln!("{count} tests are ignored: {reason}");
         }
     }
 }
@@ -47,6 +58,6 @@ pub(crate) fn no_lane() -> Option<String> {
     check_privileges().err().map(|missing| missing.to_string())
 }
 
-fn required() -> bool {
-    env::var("GAUNTLET_REQUIRE").is_ok_and(|list| list.split(',').any(|name| name.trim() == "bpf"))
+fn required(need: &str) -> bool {
+    env::var("GAUNTLET_REQUIRE").is_ok_and(|list| list.split(',').any(|name| name.trim() == need))
 }

@@ -162,6 +162,7 @@ pub(crate) fn scenario(client: &Peer, server: &Peer) -> Scenario {
         variant: None,
         tls: BOTH.to_vec(),
         family: vec![Family::Ipv4, Family::Ipv6],
+        network: Vec::new(),
         known_tls_server: false,
         client: client.clone(),
         server: server.clone(),

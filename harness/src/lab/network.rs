@@ -1,0 +1,120 @@
+//! A cable that loses, reorders, doubles or delays packets: netem on both of its ends, by iproute2's `tc`.
+//! (No netlink crate that we use knows netem's options, and whoever reads a log can type the command.)
+//!
+//! Refuses to decide what must still be true on such a cable.
+
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+use gauntlet_probes::netns::NetNs;
+
+use super::lane::{LabError, Lane, Role};
+use crate::scenario::model::{Family, Network};
+
+/// Shortest time after which TCP repeats what was not acknowledged. The kernel's own 200 ms, doubled each
+/// time, would take a lossy handshake past the time after which a probe calls it stalled.
+const RTO_MIN: &str = "20ms";
+
+/// An impaired cable; dropping it makes it a good one again.
+#[derive(Debug)]
+pub struct Impaired<'l> {
+    lane: &'l Lane,
+}
+
+impl Lane {
+    /// Makes the cable a bad one, in both directions, for IPv4.
+    ///
+    /// # Errors
+    /// When the kernel lacks netem ([`lacks_netem`]), or `tc` and `ip` are missing.
+    pub fn impair(&self, network: Network) -> Result<Impaired<'_>, LabError> {
+        let impaired = Impaired { lane: self };
+        for role in [Role::Client, Role::Server] {
+            let interface = role.interface();
+            let mut netem = vec!["qdisc", "replace", "dev", interface, "root", "netem"];
+            netem.extend(options(network));
+            command(self.namespace(role), "tc", &netem)?;
+            let own = self.address(role, Family::Ipv4).to_string();
+            let peer = self.address(role.peer(), Family::Ipv4).to_string();
+            let route = ["route", "replace", &peer, "dev", interface, "src", &own];
+            let timing = ["rto_min", RTO_MIN];
+            command(
+                self.namespace(role),
+                "ip",
+                &[&route[..], &timing[..]].concat(),
+            )?;
+        }
+        Ok(impaired)
+    }
+}
+
+impl Drop for Impaired<'_> {
+    fn drop(&mut self) {
+        for role in [Role::Client, Role::Server] {
+            let namespace = self.lane.namespace(role);
+            let peer = self.lane.address(role.peer(), Family::Ipv4).to_string();
+            // What was not put there need not be taken away.
+            let _none = command(
+                namespace,
+                "tc",
+                &["qdisc", "del", "dev", role.interface(), "root"],
+            );
+            let _none = command(namespace, "ip", &["route", "del", &peer]);
+        }
+    }
+}
+
+/// netem's words for it. Moderate: TCP gets through within a second or two, however the dice fall.
+fn options(network: Network) -> &'static [&'static str] {
+    match network {
+        Network::Loss => &["loss", "8%"],
+        // Four of ten packets overtake those before them.
+        Network::Reorder => &["delay", "4ms", "reorder", "40%"],
+        Network::Duplicate => &["duplicate", "40%"],
+        Network::Delay => &["delay", "12ms", "8ms"],
+    }
+}
+
+/// Why no cable can be a bad one here, if so. Asked once.
+#[must_use]
+pub fn lacks_netem() -> Option<&'static str> {
+    static ANSWER: OnceLock<Option<String>> = OnceLock::new();
+    let ask = || {
+        let nowhere = NetNs::anonymous("netem").map_err(LabError::from);
+        let tried = nowhere.and_then(|namespace| {
+            command(
+                &namespace,
+                "tc",
+                &["qdisc", "add", "dev", "lo", "root", "netem", "loss", "1%"],
+            )
+        });
+        let error = tried.err()?;
+        Some(format!(
+            "needs netem (sch_netem), which is not to be had here: {error}"
+        ))
+    };
+    ANSWER.get_or_init(ask).as_deref()
+}
+
+/// Runs iproute2 in a namespace.
+fn command(namespace: &NetNs, program: &'static str, arguments: &[&str]) -> Result<(), LabError> {
+    let line = || format!("{program} {}", arguments.join(" "));
+    let output = namespace
+        .run(|| {
+            Command::new(program)
+                .args(arguments)
+                .stdin(Stdio::null())
+                .output()
+        })?
+        .map_err(|error| LabError::Iproute {
+            command: line(),
+            said: error.to_string(),
+        })?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(LabError::Iproute {
+        command: line(),
+        said: said.lines().collect::<Vec<_>>().join("; "),
+    })
+}
