@@ -89,7 +89,7 @@ pub fn lacks_netem() -> Option<&'static str> {
         });
         let error = tried.err()?;
         Some(format!(
-            "needs netem (sch_netem), which is not to be had here: {error}"
+            "there is no netem here ({error}); `cargo xtask matrix` runs it on kernels that have it"
         ))
     };
     ANSWER.get_or_init(ask).as_deref()

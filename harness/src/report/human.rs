@@ -1,6 +1,7 @@
 //! For a person at a terminal: a line a case as it ends, then how classes were confused, then the
 //! failures with what to do about them, last, where the eye is.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::time::Duration;
@@ -17,6 +18,8 @@ pub struct Human<W> {
     colour: bool,
     bar: ProgressBar,
     failures: Vec<CaseReport>,
+    /// Cases that were not run, by reason.
+    skipped: BTreeMap<String, usize>,
 }
 
 impl<W: Write> Human<W> {
@@ -33,6 +36,7 @@ impl<W: Write> Human<W> {
             colour,
             bar,
             failures: Vec::new(),
+            skipped: BTreeMap::new(),
         }
     }
 
@@ -89,8 +93,12 @@ impl<W: Write> Human<W> {
             case.duration_ms
         ))?;
         self.bar.inc(1);
-        if !case.verdict.is_green() {
-            self.failures.push(case.clone());
+        match (case.verdict, &case.reason) {
+            (Verdict::Skip, Some(reason)) => {
+                *self.skipped.entry(reason.clone()).or_default() += 1;
+            }
+            (verdict, _) if !verdict.is_green() => self.failures.push(case.clone()),
+            _ => {}
         }
         Ok(())
     }
@@ -105,6 +113,9 @@ impl<W: Write> Human<W> {
             self.failure(&case)?;
         }
         self.line("")?;
+        for (reason, count) in std::mem::take(&mut self.skipped) {
+            self.line(&format!("{count} skipped: {reason}"))?;
+        }
         let counts = [
             (summary.pass, Verdict::Pass),
             (summary.fail, Verdict::Fail),
