@@ -15,6 +15,7 @@
 //! | [`probe`] | the probe under test, and what it reported |
 //! | [`run`] | the orchestrator: one case after another on each lane |
 //! | [`verdict`] | what was meant against what was seen; no I/O |
+//! | [`patience`](mod@patience) | how much longer than usual things may take here |
 //! | [`report`] | verdicts as lines for people, NDJSON and JUnit; decides nothing |
 //! | [`recut`] | a captured conversation in other packets |
 //! | [`explain`](mod@explain) | what a class, an alert or a case means, and what to do about it |
@@ -23,6 +24,7 @@
 
 pub mod explain;
 pub mod lab;
+pub mod patience;
 pub mod peer;
 pub mod probe;
 pub mod recut;

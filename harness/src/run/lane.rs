@@ -14,6 +14,7 @@ use super::artifacts::{self, ArtifactError};
 use super::kernel_log::KernelLog;
 use super::{LaneEnd, Settings, repro};
 use crate::lab::{self, Lane, Role, SERVER_INTERFACE};
+use crate::patience::limit;
 use crate::peer::{self, Endpoints, Match};
 use crate::probe::{Beacon, Event, Probe, STALL_AFTER};
 use crate::report::{CaseReport, Expected, Witnesses};
@@ -231,9 +232,9 @@ impl Rig {
             sent.push(self.beacon(Family::Ipv4, beacons)?);
             match self.probe.until(&sent, RETRY) {
                 Ok(_) => return Ok(()),
-                Err(error) if error.is_silence() && began.elapsed() < READY => {}
+                Err(error) if error.is_silence() && began.elapsed() < limit(READY) => {}
                 Err(error) if error.is_silence() => {
-                    return Err(format!("{error}, not once in {}s", READY.as_secs()));
+                    return Err(format!("{error}, not once in {}s", limit(READY).as_secs()));
                 }
                 Err(error) => return Err(error.to_string()),
             }
@@ -268,7 +269,7 @@ impl Rig {
             lane: &self.lane,
             port,
             seed,
-            deadline: DEADLINE,
+            deadline: limit(DEADLINE),
         })
         .map_err(|error| error.to_string())?;
         // The beacon goes over a good cable; what the case still had to send is sent again over it too.
@@ -279,7 +280,7 @@ impl Rig {
             .until(after.client, after.port)
             .map_err(|error| error.to_string())?;
         let wire = Transcript::read(&packets, &endpoints.flows, port);
-        let reported = match self.probe.until(&[after], SEEN) {
+        let reported = match self.probe.until(&[after], limit(SEEN)) {
             Ok(events) => Ok(self.belonging(events, &endpoints, port)),
             Err(error) => {
                 self.deaf = Some(error.to_string());

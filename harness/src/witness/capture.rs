@@ -16,6 +16,7 @@ use nix::libc::timeval;
 use pcap::{Active, Linktype, PacketHeader, Precision};
 
 use super::segment::Segment;
+use crate::patience::limit;
 
 /// Large enough for any packet that segmentation offload leaves whole.
 const SNAPSHOT: i32 = 65_535;
@@ -185,7 +186,7 @@ impl Capture {
     /// # Errors
     /// As [`Self::barrier`] and [`Self::take`].
     pub fn until(&self, client: SocketAddr, port: u16) -> Result<Captured, CaptureError> {
-        self.barrier(client, port, BEACON_LIMIT)?;
+        self.barrier(client, port, limit(BEACON_LIMIT))?;
         self.take()
     }
 
