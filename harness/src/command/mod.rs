@@ -1,5 +1,6 @@
 //! The commands: each reads arguments, calls the library, and ends with an exit code.
 
+mod guest;
 mod repro;
 mod run;
 mod signals;
@@ -59,13 +60,8 @@ pub(crate) fn execute(cli: Cli) -> Result<u8, Failure> {
     match cli.command {
         Command::List { selection, format } => list(&selection, format),
         Command::Run(arguments) => run::run(arguments),
-        Command::Repro {
-            case,
-            seed,
-            keep,
-            probe,
-            places,
-        } => repro::repro(&case, seed.unwrap_or_else(any_seed), keep, &probe, places),
+        Command::Repro(arguments) if arguments.guest.is_asked_for() => guest::repro(&arguments),
+        Command::Repro(arguments) => repro::repro(arguments),
         Command::Explain { topic, scenarios } => tell(&topic, scenarios.as_deref()),
         Command::Report { file, color } => report(&file, color),
     }

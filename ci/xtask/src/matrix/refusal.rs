@@ -33,7 +33,7 @@ pub(crate) fn keep(
             .join(protocol::VERIFIER)
             .join(format!("{}.log", program.name));
         let log = fs::read_to_string(&log).unwrap_or_default();
-        let place = root().join("refusals").join(kernel).join(&program.name);
+        let place = place(kernel, &program.name);
         fs::create_dir_all(&place).with_context(|| format!("cannot create {}", place.display()))?;
         fs::write(place.join("verifier.log"), &log)?;
         fs::write(
@@ -43,6 +43,11 @@ pub(crate) fn keep(
         kept.push(place);
     }
     Ok(kept)
+}
+
+/// Where the refusal of a program by a kernel is kept.
+pub(crate) fn place(kernel: &str, program: &str) -> PathBuf {
+    root().join("refusals").join(kernel).join(program)
 }
 
 fn about(release: &str, program: &str, log: &str) -> String {

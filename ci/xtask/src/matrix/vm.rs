@@ -3,6 +3,7 @@
 use std::{
     fs::{self, File},
     io::{IsTerminal, stderr},
+    os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, Stdio},
     thread,
@@ -12,7 +13,7 @@ use std::{
 use anyhow::{Context, Result};
 use gauntlet_guest::{protocol, qemu::Accelerator};
 
-use super::{folder::Folder, results, say, verdict::Seen};
+use super::{folder::Folder, results, say, terminal::Terminal, verdict::Seen};
 use crate::{child, paths, setup};
 
 /// What boot and suite may take with KVM; in practice a tenth of it.
@@ -39,6 +40,7 @@ pub(crate) fn run(
     folder: &Folder,
     configuration: &Path,
     limit: Duration,
+    terminal: Option<&Terminal>,
 ) -> Result<Seen> {
     let vmtest = setup::CargoTool::VMTEST.program(&paths::cache_dir()?);
     let log = folder.path().join("vmtest.log");
@@ -54,8 +56,12 @@ pub(crate) fn run(
         .stdin(Stdio::null())
         .stdout(output.try_clone()?)
         .stderr(output);
+    if terminal.is_some() {
+        // Ctrl-C is a key of the guest's then; vmtest ends when the guest does.
+        command.process_group(0);
+    }
     let running = command.spawn().context("cannot start vmtest")?;
-    let timed_out = wait(running, name, folder, limit)?.then_some(limit);
+    let timed_out = wait(running, name, folder, limit, terminal)?.then_some(limit);
     let text =
         |path: PathBuf| String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned();
     Ok(Seen {
@@ -67,9 +73,16 @@ pub(crate) fn run(
     })
 }
 
-/// Waits, and says how far it is. True when the limit was reached; then vmtest was killed, and QEMU
+/// Waits, and says how far it is; or hands the terminal over, as soon as there is one to hand it to.
+/// True when the limit was reached; then vmtest was killed, and QEMU
 /// dies with it.
-fn wait(mut running: Child, name: &str, folder: &Folder, limit: Duration) -> Result<bool> {
+fn wait(
+    mut running: Child,
+    name: &str,
+    folder: &Folder,
+    limit: Duration,
+    mut terminal: Option<&Terminal>,
+) -> Result<bool> {
     let start = Instant::now();
     let live = stderr().is_terminal();
     let mut told = start;
@@ -81,6 +94,11 @@ fn wait(mut running: Child, name: &str, folder: &Folder, limit: Duration) -> Res
             running.kill().context("cannot kill vmtest")?;
             running.wait()?;
             break false;
+        }
+        if let Some(guest) = terminal.and_then(Terminal::connect) {
+            terminal
+                .take()
+                .map_or(Ok(()), |terminal| terminal.hand_over(guest))?;
         }
         if live || told.elapsed() >= STILL_RUNNING {
             told = Instant::now();
