@@ -16,19 +16,16 @@ use std::{env, io, thread};
 
 use clap::Parser;
 use gate::Gate;
+use gauntlet_cli::exit;
 use gauntlet_harness::probe::Spec;
 use gauntlet_harness::report::{CaseReport, Record, SCHEMA, Start, Summary, ndjson};
 use gauntlet_harness::run::{Cancel, Fleet, LaneEnd, Settings, Shelf, kernel};
 use gauntlet_harness::scenario::{self, Case, Deviations};
 use libtest_mimic::{Arguments, Failed};
 
-/// No verdict could be reached.
-const NO_VERDICT: u8 = 2;
-/// Bad usage, or a bad scenario file.
-const USAGE: u8 = 64;
-
 /// libtest's arguments, and those that a run without cargo needs.
 #[derive(Parser)]
+#[command(name = "conformance")]
 struct Cli {
     #[command(flatten)]
     libtest: Arguments,
@@ -47,7 +44,10 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match gauntlet_cli::parse::<Cli>() {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
     let mut arguments = cli.libtest;
     let refuse = |code, why: &dyn std::fmt::Display| {
         eprintln!("{why}");
@@ -55,10 +55,10 @@ fn main() -> ExitCode {
     };
     let suite = match scenario::load(&scenarios()) {
         Ok(suite) => suite,
-        Err(error) => return refuse(USAGE, &error),
+        Err(error) => return refuse(exit::USAGE, &error),
     };
     if let Err(unused) = suite.deviations.check(&suite.cases) {
-        return refuse(USAGE, &unused);
+        return refuse(exit::USAGE, &unused);
     }
     // What is selected has to be known before anything runs, and by the rules of `gauntlet run`.
     let filters: Vec<String> = arguments
@@ -75,11 +75,11 @@ fn main() -> ExitCode {
     let obstacle = gate::no_lane().or_else(|| Some(Spec::Shipped.program().err()?.to_string()));
     let report = match (&cli.ndjson, &obstacle) {
         (None, _) => None,
-        (Some(_), Some(obstacle)) => return refuse(NO_VERDICT, obstacle),
+        (Some(_), Some(obstacle)) => return refuse(exit::NO_VERDICT, obstacle),
         (Some(path), None) => match Report::create(path, cli.seed, cases.len()) {
             Ok(report) => Some(report),
             Err(error) => {
-                return refuse(NO_VERDICT, &format!("{}: {error}", path.display()));
+                return refuse(exit::NO_VERDICT, &format!("{}: {error}", path.display()));
             }
         },
     };
@@ -118,7 +118,7 @@ fn main() -> ExitCode {
     }
     match pool.end_of_report(&end) {
         Some(Ok(code)) => ExitCode::from(code),
-        Some(Err(error)) => refuse(NO_VERDICT, &format!("the report: {error}")),
+        Some(Err(error)) => refuse(exit::NO_VERDICT, &format!("the report: {error}")),
         None if wrong.is_empty() => conclusion.exit_code(),
         None => ExitCode::FAILURE,
     }
@@ -180,7 +180,7 @@ impl Report {
         Ok(if end.errors.is_empty() {
             code
         } else {
-            NO_VERDICT
+            exit::NO_VERDICT
         })
     }
 }

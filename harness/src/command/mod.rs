@@ -10,6 +10,7 @@ use std::io::{self, BufReader, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use gauntlet_cli::exit;
 use gauntlet_harness::explain::{explain, topics};
 use gauntlet_harness::report::human::Human;
 use gauntlet_harness::report::ndjson;
@@ -30,11 +31,9 @@ pub(crate) struct Failure {
 
 impl Failure {
     /// Bad usage, or a bad input file.
-    pub(crate) const USAGE: u8 = 64;
-
     fn usage(message: impl ToString) -> Self {
         Self {
-            code: Self::USAGE,
+            code: exit::USAGE,
             message: message.to_string(),
         }
     }
@@ -42,7 +41,7 @@ impl Failure {
     /// The selection matched nothing.
     fn nothing(message: impl ToString) -> Self {
         Self {
-            code: 3,
+            code: exit::NOTHING,
             message: message.to_string(),
         }
     }
@@ -50,7 +49,7 @@ impl Failure {
     /// The environment or the harness is in the way.
     fn infra(message: impl ToString) -> Self {
         Self {
-            code: 2,
+            code: exit::NO_VERDICT,
             message: message.to_string(),
         }
     }
