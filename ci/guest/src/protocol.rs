@@ -31,7 +31,8 @@ pub const SHOWN: &str = "repro.txt";
 pub const PROGRAMS: &str = "programs.ndjson";
 /// What loading them said on standard error: the verifier's words, if it refused.
 pub const PROGRAMS_LOG: &str = "programs.log";
-/// The verifier's whole logs of the programs that it refused: `PROGRAM.log`.
+/// The verifier's whole logs of the programs that it refused: `PROGRAM.log`, and beside each the line of
+/// the source that it looked at last, where it is known: `PROGRAM.source`.
 pub const VERIFIER: &str = "verifier";
 /// The end marker, written last: `end CODE`, with the exit code of what was run, by the contract of
 /// `gauntlet`.

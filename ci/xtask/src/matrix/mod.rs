@@ -22,6 +22,8 @@ mod build;
 mod collect;
 mod console;
 mod cpio;
+#[cfg(test)]
+mod doctored;
 mod faults;
 mod folder;
 mod gate;
@@ -84,7 +86,8 @@ pub(crate) fn run(options: &Options) -> Result<u8> {
         return Ok(exit::OK);
     }
     if options.table {
-        print!("{}", support::Table::read()?.markdown());
+        let table = support::Table::read()?;
+        print!("{}\n{}", table.markdown(), table.costs());
         return Ok(exit::OK);
     }
     if (options.format == Format::Json) != (options.list && options.format != Format::Human) {
@@ -346,9 +349,7 @@ fn judge(target: &Target, seen: &Seen, table: &support::Table) -> Result<Judgeme
     let mut differences = results.map_or_else(Vec::new, |results| {
         verdict::differences(&target.name, results, table)
     });
-    for refusal in refusal::keep(&target.name, &target.folder, results)? {
-        differences.push(format!("the refusal is kept in {}", refusal.display()));
-    }
+    differences.extend(refusal::keep(&target.name, &target.folder, results)?);
     Ok(verdict::judge(seen, &differences))
 }
 

@@ -50,7 +50,7 @@ pub(crate) struct Options {
     /// Print the selected kernels, and run nothing
     #[arg(long)]
     pub(super) list: bool,
-    /// Print the README's table of support.toml, and run nothing
+    /// Print the tables that README.md and ci/README.md have of support.toml, and run nothing
     #[arg(long)]
     pub(super) table: bool,
     /// Print the text of vmtest.toml, and do nothing else

@@ -81,6 +81,8 @@ impl Terminal {
             let mut out = stdout().lock();
             out.write_all(bytes).and_then(|()| out.flush())
         };
+        // In the place of the line that says how far the boot is.
+        show(b"\r\x1b[K")?;
         show(&first[..length])?;
         loop {
             match guest.read(&mut first) {

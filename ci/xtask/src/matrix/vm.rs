@@ -23,6 +23,24 @@ const TCG_SCALE: u32 = 4;
 /// How often a log that is no terminal hears that something still goes on.
 const STILL_RUNNING: Duration = Duration::from_secs(30);
 
+/// How long a guest may take.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limit {
+    /// From vmtest's start to its end.
+    pub(crate) whole: Duration,
+    /// From when the suite began: how long a boot takes depends on who else is busy.
+    pub(crate) suite: Duration,
+}
+
+impl From<Duration> for Limit {
+    fn from(whole: Duration) -> Self {
+        Self {
+            whole,
+            suite: whole,
+        }
+    }
+}
+
 /// The limit for a whole boot.
 pub(crate) fn limit(accelerator: Accelerator) -> Duration {
     match accelerator {
@@ -39,7 +57,7 @@ pub(crate) fn run(
     name: &str,
     folder: &Folder,
     configuration: &Path,
-    limit: Duration,
+    limit: impl Into<Limit>,
     terminal: Option<&Terminal>,
 ) -> Result<Seen> {
     let vmtest = setup::CargoTool::VMTEST.program(&paths::cache_dir()?);
@@ -61,7 +79,7 @@ pub(crate) fn run(
         command.process_group(0);
     }
     let running = command.spawn().context("cannot start vmtest")?;
-    let timed_out = wait(running, name, folder, limit, terminal)?.then_some(limit);
+    let timed_out = wait(running, name, folder, limit.into(), terminal)?;
     let text =
         |path: PathBuf| String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned();
     Ok(Seen {
@@ -74,31 +92,38 @@ pub(crate) fn run(
 }
 
 /// Waits, and says how far it is; or hands the terminal over, as soon as there is one to hand it to.
-/// True when the limit was reached; then vmtest was killed, and QEMU
-/// dies with it.
+/// Returns the limit that was reached, if one was; then vmtest was killed, and QEMU dies with it.
 fn wait(
     mut running: Child,
     name: &str,
     folder: &Folder,
-    limit: Duration,
+    limit: Limit,
     mut terminal: Option<&Terminal>,
-) -> Result<bool> {
+) -> Result<Option<Duration>> {
     let start = Instant::now();
-    let live = stderr().is_terminal();
+    let mut live = stderr().is_terminal();
     let mut told = start;
-    let ended_in_time = loop {
+    let mut begun: Option<Instant> = None;
+    let reached = loop {
         if running.try_wait()?.is_some() {
-            break true;
+            break None;
         }
-        if start.elapsed() >= limit {
+        if begun.is_none() && results::begun(&folder.results()) {
+            begun = Some(Instant::now());
+        }
+        let of_suite = begun.is_some_and(|begun| begun.elapsed() >= limit.suite);
+        if of_suite || start.elapsed() >= limit.whole {
             running.kill().context("cannot kill vmtest")?;
             running.wait()?;
-            break false;
+            break Some(if of_suite { limit.suite } else { limit.whole });
         }
         if let Some(guest) = terminal.and_then(Terminal::connect) {
             terminal
                 .take()
                 .map_or(Ok(()), |terminal| terminal.hand_over(guest))?;
+            // Nobody waits for anything any more.
+            live = false;
+            told = Instant::now();
         }
         if live || told.elapsed() >= STILL_RUNNING {
             told = Instant::now();
@@ -118,7 +143,7 @@ fn wait(
     if live {
         eprint!("\r\x1b[K");
     }
-    Ok(!ended_in_time)
+    Ok(reached)
 }
 
 fn progress(folder: &Folder) -> String {
