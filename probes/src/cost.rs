@@ -113,6 +113,8 @@ pub fn measure(settings: &Settings) -> Result<Vec<Result<Cost, Refused>>, CostEr
         .map_max_entries(object::FLOWS, settings.flows.get())
         .map_max_entries(object::WINDOWS, settings.windows().get())
         .map_max_entries(object::EVENTS, settings.ring_bytes.get())
+        // Known to the verifier, which does not walk what it rules out.
+        .override_global(object::CAPTURE_TIME, &u8::from(settings.capture_time), true)
         .load(object::OBJECT)?;
     let relocated = relocated(&maps)?;
     object::GO_ON

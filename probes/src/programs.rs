@@ -45,19 +45,32 @@ pub(crate) fn programs(arguments: &Arguments) -> Result<bool> {
         out.flush()?;
         for refusal in programs.iter().filter_map(|one| one.as_ref().err()) {
             all_taken = false;
-            eprintln!("mtls-probe: the kernel refused {}", refusal.program);
+            let name = format!("{}{}", refusal.program, at(configuration));
+            eprintln!("mtls-probe: the kernel refused {name}");
             if let Some(folder) = &arguments.logs {
-                keep(refusal, &settings, folder)?;
+                keep(refusal, &name, &settings, folder)?;
             }
         }
     }
     Ok(all_taken)
 }
 
-/// What is shipped, by name. Constants that are set at loading make other programs for the verifier,
-/// with costs of their own; so far there are none.
-fn configurations() -> [(&'static str, Settings); 1] {
-    [("default", Settings::default())]
+/// What is shipped, by name. Constants that are set at loading make other programs for the verifier, with
+/// costs of their own.
+fn configurations() -> [(&'static str, Settings); 2] {
+    let capture = Settings {
+        capture_time: true,
+        ..Settings::default()
+    };
+    [("default", Settings::default()), ("capture", capture)]
+}
+
+/// What tells a program from the same one in the default configuration.
+fn at(configuration: &str) -> String {
+    match configuration {
+        "default" => String::new(),
+        other => format!("@{other}"),
+    }
 }
 
 fn line(program: &Result<Cost, Refused>, configuration: &str, format: Format) -> String {
@@ -66,9 +79,10 @@ fn line(program: &Result<Cost, Refused>, configuration: &str, format: Format) ->
         (Some(used), None) => used.to_string(),
         (None, _) => "?".into(),
     };
+    let at = at(configuration);
     match (program, format) {
         (Ok(cost), Format::Human) => format!(
-            "{}: loads in {:.3} s, {} instructions verified, {} bytes of stack, {} bytes of machine code, {} of {} tail calls",
+            "{}{at}: loads in {:.3} s, {} instructions verified, {} bytes of stack, {} bytes of machine code, {} of {} tail calls",
             cost.program,
             cost.took.as_secs_f64(),
             of(
@@ -80,7 +94,7 @@ fn line(program: &Result<Cost, Refused>, configuration: &str, format: Format) ->
             cost.limits.tail_calls - cost.headroom().tail_calls,
             cost.limits.tail_calls
         ),
-        (Err(refused), Format::Human) => format!("{}: refused", refused.program),
+        (Err(refused), Format::Human) => format!("{}{at}: refused", refused.program),
         (Ok(cost), Format::Ndjson) => json!({
             "type": "program",
             "name": cost.program,
@@ -114,7 +128,7 @@ fn line(program: &Result<Cost, Refused>, configuration: &str, format: Format) ->
 
 /// The loader's own log names the lines of the source, so it is the better one where it is of the
 /// same program.
-fn keep(refusal: &Refused, settings: &Settings, folder: &Path) -> Result<()> {
+fn keep(refusal: &Refused, name: &str, settings: &Settings, folder: &Path) -> Result<()> {
     let log = match load(settings) {
         Err(LoadError::Verifier { program, log, .. }) if program == refusal.program => {
             let whole = fs::read_to_string(&log).unwrap_or_else(|_| refusal.log.clone());
@@ -126,7 +140,7 @@ fn keep(refusal: &Refused, settings: &Settings, folder: &Path) -> Result<()> {
     };
     fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let write = |end: &str, text: &str| {
-        let path = folder.join(format!("{}.{end}", refusal.program));
+        let path = folder.join(format!("{name}.{end}"));
         fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
     };
     write("log", &log)?;

@@ -99,7 +99,10 @@ mod tests {
     /// The object that is shipped, whatever its lines are: its first instruction has one.
     #[test]
     fn the_shipped_programs_have_lines() {
-        for program in [crate::object::WATCH, crate::object::WATCH_MORE] {
+        for program in crate::object::GO_ON
+            .into_iter()
+            .chain([crate::object::WATCH])
+        {
             let found = of_refusal(program, "0: (bf) r6 = r1\n").unwrap();
             let (file, line) = found.rsplit_once(':').unwrap();
             assert!(
