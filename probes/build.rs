@@ -56,6 +56,9 @@ fn main() {
             "--target-dir",
         ])
         .arg(&target);
+    if env::var_os("CARGO_FEATURE_PLANTED_REFUSAL").is_some() {
+        cargo.args(["--features", "planted-refusal"]);
+    }
     // This build script's own environment speaks of the host crate: flags, wrappers, profile.
     for (name, _) in env::vars_os() {
         let name = name.to_string_lossy();

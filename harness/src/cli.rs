@@ -31,22 +31,7 @@ pub(crate) enum Command {
     /// Runs cases and judges the probe.
     Run(Run),
     /// Runs one case and shows everything that was seen.
-    Repro {
-        /// The whole id of the case.
-        case: String,
-        /// The seed of the run to repeat: its certificates, not the port the case had there; default:
-        /// another one each time.
-        #[arg(long)]
-        seed: Option<u64>,
-        /// Leaves the namespaces and the probe alive for a look, until Ctrl-C.
-        #[arg(long)]
-        keep: bool,
-        /// The probe to judge: shipped, null, always:CLASS or exec:COMMAND.
-        #[arg(long, default_value = "shipped")]
-        probe: Spec,
-        #[command(flatten)]
-        places: Places,
-    },
+    Repro(Repro),
     /// Says what a class, an alert or a case means, what to check and how to fix it.
     Explain {
         /// `unknown_ca`, `SSL_R_TLSV1_ALERT_UNKNOWN_CA`, `48`, `certificate_required`, or a case id.
@@ -90,6 +75,43 @@ pub(crate) struct Run {
     /// Where to keep what was recorded of cases that failed; default: target/gauntlet.
     #[arg(long, value_name = "DIR")]
     pub(crate) artifacts: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Repro {
+    /// The whole id of the case.
+    pub(crate) case: String,
+    /// The seed of the run to repeat: its certificates, not the port the case had there; default:
+    /// another one each time.
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
+    /// Leaves the namespaces and the probe alive for a look, until Ctrl-C; in a guest, with a shell.
+    #[arg(long)]
+    pub(crate) keep: bool,
+    /// As --keep, with a shell at this terminal; all ends with it.
+    #[arg(long)]
+    pub(crate) shell: bool,
+    /// The probe to judge: shipped, null, always:CLASS or exec:COMMAND.
+    #[arg(long, default_value = "shipped")]
+    pub(crate) probe: Spec,
+    #[command(flatten)]
+    pub(crate) places: Places,
+    #[command(flatten)]
+    pub(crate) guest: Guest,
+}
+
+/// Another kernel than the one that runs, in a virtual machine.
+#[derive(Debug, Args)]
+pub(crate) struct Guest {
+    /// In a guest with this kernel series, for example 5.10; only in the repository.
+    #[arg(long, value_name = "SERIES", conflicts_with_all = ["probe", "scenarios", "artifacts", "shell"])]
+    pub(crate) kernel: Option<String>,
+    /// In a guest with a kernel of your own: its bzImage.
+    #[arg(long, value_name = "FILE", requires = "modules", conflicts_with_all = ["kernel", "probe", "scenarios", "artifacts", "shell"])]
+    pub(crate) kernel_image: Option<PathBuf>,
+    /// The folder that holds the modules of --kernel-image.
+    #[arg(long, value_name = "DIR", requires = "kernel_image")]
+    pub(crate) modules: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

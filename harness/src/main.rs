@@ -6,23 +6,13 @@ mod command;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use clap::error::ErrorKind;
-
 use crate::cli::Cli;
 use crate::command::Failure;
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match gauntlet_cli::parse::<Cli>() {
         Ok(cli) => cli,
-        Err(error) => {
-            // Nobody to tell when the terminal is gone.
-            let _ = error.print();
-            return match error.kind() {
-                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
-                _ => ExitCode::from(Failure::USAGE),
-            };
-        }
+        Err(code) => return code,
     };
     match command::execute(cli) {
         Ok(code) => ExitCode::from(code),

@@ -2,53 +2,98 @@
 //! same engine and the same verdicts as `gauntlet run`.
 //!
 //! `cargo test` runs them on a fleet of lanes that all tests share; `cargo nextest run` starts a
-//! process for each, which then has one lane.
+//! process for each, which then has one lane. The guests of `cargo xtask matrix` run this very program,
+//! with `--ndjson`.
 
 mod gate;
 
-use std::path::Path;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::thread;
+use std::{env, io, thread};
 
+use clap::Parser;
 use gate::Gate;
+use gauntlet_cli::exit;
 use gauntlet_harness::lab::lacks_netem;
 use gauntlet_harness::probe::Spec;
-use gauntlet_harness::report::CaseReport;
-use gauntlet_harness::run::{Cancel, Fleet, Settings, Shelf};
+use gauntlet_harness::report::{CaseReport, Record, SCHEMA, Start, Summary, ndjson};
+use gauntlet_harness::run::{Cancel, Fleet, LaneEnd, Settings, Shelf, kernel};
 use gauntlet_harness::scenario::{self, Case, Deviations};
 use libtest_mimic::{Arguments, Failed};
 
-/// Certificates derive from it, and the port each lane begins with; any other will do as well.
-const SEED: u64 = 1;
+/// libtest's arguments, and those that a run without cargo needs.
+#[derive(Parser)]
+#[command(name = "conformance")]
+struct Cli {
+    #[command(flatten)]
+    libtest: Arguments,
+    /// More filters; a case is run when any of them matches.
+    #[arg(value_name = "FILTER")]
+    more: Vec<String>,
+    /// Also writes the NDJSON of `gauntlet run` to this file, and ends with its exit codes.
+    #[arg(long, value_name = "FILE")]
+    ndjson: Option<PathBuf>,
+    /// Seeds certificates, and the port each lane begins with; any will do.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Where to keep what was recorded of cases that failed.
+    #[arg(long, value_name = "DIR", default_value = concat!(env!("CARGO_TARGET_TMPDIR"), "/gauntlet"))]
+    artifacts: PathBuf,
+}
 
 fn main() -> ExitCode {
-    let arguments = Arguments::from_args();
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios");
-    let suite = match scenario::load(&folder) {
+    let cli = match gauntlet_cli::parse::<Cli>() {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
+    let mut arguments = cli.libtest;
+    let refuse = |code, why: &dyn std::fmt::Display| {
+        eprintln!("{why}");
+        ExitCode::from(code)
+    };
+    let suite = match scenario::load(&scenarios()) {
         Ok(suite) => suite,
-        Err(error) => {
-            eprintln!("{error}");
-            return ExitCode::from(64);
-        }
+        Err(error) => return refuse(exit::USAGE, &error),
     };
     if let Err(unused) = suite.deviations.check(&suite.cases) {
-        eprintln!("{unused}");
-        return ExitCode::from(64);
+        return refuse(exit::USAGE, &unused);
     }
+    // What is selected has to be known before anything runs, and by the rules of `gauntlet run`.
+    let filters: Vec<String> = arguments
+        .filter
+        .take()
+        .into_iter()
+        .chain(cli.more)
+        .collect();
+    let mut cases = suite.select(&filters, arguments.exact);
+    cases.retain(|case| !arguments.skip.iter().any(|part| case.id.contains(part)));
     let lanes = arguments
         .test_threads
         .unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from));
+    let obstacle = gate::no_lane().or_else(|| Some(Spec::Shipped.program().err()?.to_string()));
+    let report = match (&cli.ndjson, &obstacle) {
+        (None, _) => None,
+        (Some(_), Some(obstacle)) => return refuse(exit::NO_VERDICT, obstacle),
+        (Some(path), None) => match Report::create(path, cli.seed, cases.len()) {
+            Ok(report) => Some(report),
+            Err(error) => {
+                return refuse(exit::NO_VERDICT, &format!("{}: {error}", path.display()));
+            }
+        },
+    };
     let pool = Arc::new(Pool {
         lanes,
+        seed: cli.seed,
+        shelf: Shelf::new(cli.artifacts),
         deviations: suite.deviations,
         fleet: OnceLock::new(),
+        report: Mutex::new(report),
     });
-    let obstacle = gate::no_lane().or_else(|| Some(Spec::Shipped.program().err()?.to_string()));
     let mut gate = Gate::default();
-    let trials = suite
-        .cases
+    let trials = cases
         .into_iter()
         .map(|case| {
             let pool = Arc::clone(&pool);
@@ -68,22 +113,94 @@ fn main() -> ExitCode {
         gate.tell();
     }
     let conclusion = libtest_mimic::run(&arguments, trials);
-    let lost = pool.finish();
-    for line in &lost {
+    let end = pool.finish();
+    let mut wrong: Vec<String> = end
+        .lost
+        .iter()
+        .filter(|(_, count)| **count > 0)
+        .map(|(cause, count)| format!("the probe lost {count} events: {cause}"))
+        .collect();
+    wrong.extend(end.late.iter().chain(&end.errors).cloned());
+    for line in &wrong {
         eprintln!("{line}");
     }
-    if lost.is_empty() {
-        conclusion.exit_code()
-    } else {
-        ExitCode::FAILURE
+    match pool.end_of_report(&end) {
+        Some(Ok(code)) => ExitCode::from(code),
+        Some(Err(error)) => refuse(exit::NO_VERDICT, &format!("the report: {error}")),
+        None if wrong.is_empty() => conclusion.exit_code(),
+        None => ExitCode::FAILURE,
+    }
+}
+
+/// Beside this crate, where cargo says that it is now: a guest, or a runner that was handed this
+/// program, may have the repository elsewhere than who compiled it.
+fn scenarios() -> PathBuf {
+    env::var_os("CARGO_MANIFEST_DIR")
+        .map_or_else(
+            || Path::new(env!("CARGO_MANIFEST_DIR")).into(),
+            PathBuf::from,
+        )
+        .join("../scenarios")
+}
+
+/// The run as NDJSON, as it goes.
+struct Report {
+    file: File,
+    summary: Summary,
+    /// The first line that could not be written: what follows would look like a whole report.
+    broken: Option<io::Error>,
+}
+
+impl Report {
+    fn create(path: &Path, seed: u64, cases: usize) -> io::Result<Self> {
+        let mut file = File::create(path)?;
+        let start = Record::Start(Start {
+            schema: SCHEMA,
+            kernel: kernel(),
+            probe: Spec::Shipped.to_string(),
+            seed,
+            cases,
+        });
+        ndjson::write(&mut file, &start)?;
+        Ok(Self {
+            file,
+            summary: Summary::default(),
+            broken: None,
+        })
+    }
+
+    fn add(&mut self, case: &CaseReport) {
+        self.summary.add(case);
+        if self.broken.is_none() {
+            let record = Record::Case(Box::new(case.clone()));
+            self.broken = ndjson::write(&mut self.file, &record).err();
+        }
+    }
+
+    fn finish(mut self, end: &LaneEnd) -> io::Result<u8> {
+        if let Some(error) = self.broken {
+            return Err(error);
+        }
+        self.summary.lost_events = end.lost_events();
+        self.summary.late_events = end.late.len() as u64;
+        let code = self.summary.exit_code();
+        ndjson::write(&mut self.file, &Record::Summary(self.summary))?;
+        Ok(if end.errors.is_empty() {
+            code
+        } else {
+            exit::NO_VERDICT
+        })
     }
 }
 
 /// The fleet that all tests of this process share; it starts with the first of them.
 struct Pool {
     lanes: usize,
+    seed: u64,
+    shelf: Shelf,
     deviations: Deviations,
     fleet: OnceLock<Mutex<Option<Fleet>>>,
+    report: Mutex<Option<Report>>,
 }
 
 impl Pool {
@@ -97,7 +214,12 @@ impl Pool {
                 .ok_or("the fleet has ended")?
                 .submit(case, reply);
         }
-        Ok(report.recv()?)
+        let case = report.recv()?;
+        let mut report = self.report.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(report) = report.as_mut() {
+            report.add(&case);
+        }
+        Ok(case)
     }
 
     fn start(&self) -> Result<Fleet, Failed> {
@@ -105,9 +227,9 @@ impl Pool {
             probe: Spec::Shipped,
             program: Spec::Shipped.program()?,
             scenarios: None,
-            seed: SEED,
+            seed: self.seed,
             deviations: self.deviations.clone(),
-            shelf: Shelf::new(concat!(env!("CARGO_TARGET_TMPDIR"), "/gauntlet")),
+            shelf: self.shelf.clone(),
             keep_all: false,
         };
         Ok(Fleet::start(
@@ -118,19 +240,22 @@ impl Pool {
     }
 
     /// Ends every probe; what they lost, or why they did not end in order, is a failure of the whole.
-    fn finish(&self) -> Vec<String> {
+    fn finish(&self) -> LaneEnd {
         let Some(fleet) = self.fleet.get() else {
-            return Vec::new();
+            return LaneEnd::default();
         };
-        let Some(fleet) = fleet.lock().unwrap_or_else(PoisonError::into_inner).take() else {
-            return Vec::new();
-        };
-        let end = fleet.finish();
-        let lost = end.lost.iter().filter(|(_, count)| **count > 0);
-        lost.map(|(cause, count)| format!("the probe lost {count} events: {cause}"))
-            .chain(end.late)
-            .chain(end.errors)
-            .collect()
+        let fleet = fleet.lock().unwrap_or_else(PoisonError::into_inner).take();
+        fleet.map_or_else(LaneEnd::default, Fleet::finish)
+    }
+
+    /// The exit code that the report stands for, where one was asked for.
+    fn end_of_report(&self, end: &LaneEnd) -> Option<io::Result<u8>> {
+        let report = self
+            .report
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        report.map(|report| report.finish(end))
     }
 }
 

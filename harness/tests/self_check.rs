@@ -41,6 +41,10 @@ fn main() -> ExitCode {
     );
     trial("input::an_unused_deviation_is_an_error", unused_deviation);
     trial("input::bad_usage_is_64", bad_usage_is_64);
+    trial(
+        "input::another_kernel_needs_the_repository",
+        a_kernel_elsewhere,
+    );
     trial("input::an_empty_selection_is_3", empty_selection_is_3);
     trial("input::explain_knows_classes_alerts_and_cases", explain);
     trial("run::can_be_read_back_by_report", report_reads_a_run_back);
@@ -61,6 +65,7 @@ fn main() -> ExitCode {
     trial("run::a_full_disk_is_one_line_and_2", full_disk);
     trial("run::ctrl_c_ends_it_with_one_line", ctrl_c);
     trial("run::a_probe_dies_with_the_harness", killed);
+    trial("run::a_pipeline_dies_with_the_harness", killed_pipeline);
     trial("run::a_deviation_is_xfail_and_its_end_xpass", deviations);
     let not_built = || Some(Spec::Shipped.program().err()?.to_string());
     let obstacle = no_lane.clone().or_else(not_built);
@@ -262,36 +267,58 @@ fn unused_deviation() -> Checked {
 }
 
 fn bad_usage_is_64() -> Checked {
-    ends(&gauntlet(&[]), 64, "Usage")?;
-    ends(&gauntlet(&["run", "--wrong"]), 64, "--wrong")?;
-    ends(
-        &gauntlet(&["run", "--probe", "magic"]),
-        64,
-        "allowed: shipped, null, always:CLASS",
-    )?;
-    ends(
-        &gauntlet(&["run", "--probe", "always:CLASS"]),
-        64,
-        "allowed: SSL_ERROR_SSL, ",
-    )?;
-    ends(&gauntlet(&["run", "--jobs", "0"]), 64, "--jobs")?;
-    ends(
-        &gauntlet(&["list", "--scenarios", "/nowhere"]),
-        64,
-        "/nowhere: ",
-    )?;
-    ends(&gauntlet(&["report", "/nowhere"]), 64, "/nowhere: ")?;
-    ends(
-        &gauntlet(&["report", "Cargo.toml"]),
-        64,
-        "Cargo.toml: line 1: not a record of a run",
-    )?;
-    ends(
-        &gauntlet(&["explain", "everything"]),
-        64,
-        "is no class, alert or case id",
-    )?;
+    for (arguments, line) in [
+        (&[][..], "a command is missing: list, run, "),
+        (&["run", "--wrong"], "unexpected argument '--wrong' found"),
+        (
+            &["run", "--probe", "magic"],
+            "allowed: shipped, null, always:CLASS",
+        ),
+        (
+            &["run", "--probe", "always:CLASS"],
+            "allowed: SSL_ERROR_SSL, ",
+        ),
+        (&["run", "--jobs", "0"], "0 is not in 1..=256"),
+        (
+            &["repro"],
+            "not provided: <CASE>; see `gauntlet repro --help`",
+        ),
+        (
+            &["repro", "a::b", "--kernel", "5.10", "--probe", "null"],
+            "cannot be used with",
+        ),
+        (&["list", "--scenarios", "/nowhere"], "/nowhere: "),
+        (&["report", "/nowhere"], "/nowhere: "),
+        (
+            &["report", "Cargo.toml"],
+            "Cargo.toml: line 1: not a record of a run",
+        ),
+        (&["explain", "everything"], "is no class, alert or case id"),
+    ] {
+        let output = gauntlet(arguments);
+        ends(&output, 64, line)?;
+        let said = stderr(&output);
+        check(
+            said.lines().count() == 1 && said.starts_with("gauntlet: "),
+            format!("{arguments:?} was not told in one line: {said}"),
+        )?;
+    }
     ends(&gauntlet(&["--help"]), 0, "")
+}
+
+/// Kernels are the repository's; elsewhere there is a line that says so.
+fn a_kernel_elsewhere() -> Checked {
+    let folder = std::env::temp_dir();
+    let copy = folder.join(format!("gauntlet-alone-{}", std::process::id()));
+    fs::copy(env!("CARGO_BIN_EXE_gauntlet"), &copy)?;
+    let output = Command::new(&copy)
+        .args(["repro", "a::b", "--kernel", "5.10"])
+        .current_dir(&folder)
+        .output();
+    fs::remove_file(&copy)?;
+    let output = output?;
+    ends(&output, 2, "run this inside the repository")?;
+    check(stderr(&output).lines().count() == 1, stderr(&output))
 }
 
 fn empty_selection_is_3() -> Checked {
@@ -542,8 +569,13 @@ fn full_disk() -> Checked {
 /// A probe that never becomes ready, so that the run lasts until it is ended.
 fn endless(scratch: &Scratch, junit: &str) -> (Child, u32) {
     let probe = format!("exec:echo $$ > {}; exec sleep 600", scratch.path("pid"));
+    endless_probe(scratch, junit, &probe)
+}
+
+/// The run, and the process that the probe names in the file `pid`.
+fn endless_probe(scratch: &Scratch, junit: &str, probe: &str) -> (Child, u32) {
     let child = command(&[
-        "run", "--probe", &probe, "--jobs", "1", "--junit", junit, "--exact", FAILING,
+        "run", "--probe", probe, "--jobs", "1", "--junit", junit, "--exact", FAILING,
     ])
     .stdout(Stdio::piped())
     .stderr(Stdio::piped())
@@ -615,6 +647,17 @@ fn killed() -> Checked {
     signal(&child, Signal::SIGKILL)?;
     child.wait()?;
     check(is_gone(probe), "the probe lives on")
+}
+
+/// No process of it is the one that `sh -c` becomes.
+fn killed_pipeline() -> Checked {
+    let scratch = Scratch::new("killed_pipeline");
+    let pid = scratch.path("pid");
+    let probe = format!("exec:sh -c 'echo $$ > {pid}; exec sleep 600' | cat");
+    let (mut child, member) = endless_probe(&scratch, &scratch.path("junit.xml"), &probe);
+    signal(&child, Signal::SIGKILL)?;
+    child.wait()?;
+    check(is_gone(member), "a part of the probe lives on")
 }
 
 fn two_at_once() -> Checked {

@@ -30,12 +30,56 @@ pub struct Cost {
     pub program: &'static str,
     /// How long the kernel took.
     pub took: Duration,
-    /// Instructions the verifier walked; a million is the limit.
+    /// Instructions the verifier walked.
     pub verified_instructions: Option<u64>,
-    /// Stack of all frames, bytes; 512 is the limit.
+    /// Stack of all frames, bytes.
     pub stack_bytes: Option<u64>,
     /// Machine code, bytes.
     pub jited_bytes: Option<u64>,
+    /// Whether it goes on in another program by tail call.
+    pub calls_on: bool,
+    /// What this kernel allows.
+    pub limits: Limits,
+}
+
+/// What a kernel allows one program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Instructions its verifier walks before it gives up, in the kernel's own words.
+    pub verified_instructions: Option<u64>,
+    /// Stack of all frames, bytes: `MAX_BPF_STACK`.
+    pub stack_bytes: u64,
+    /// Tail calls for one packet: `MAX_TAIL_CALL_CNT`.
+    pub tail_calls: u64,
+}
+
+/// How far a program is from what a kernel allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Headroom {
+    /// Instructions that its verifier could still walk.
+    pub verified_instructions: Option<u64>,
+    /// Bytes of stack.
+    pub stack_bytes: Option<u64>,
+    /// Tail calls. None for a program that goes on by tail call: it does so as often as the packet has
+    /// records, to the kernel's limit, and counts what is beyond (`steps_exhausted`).
+    pub tail_calls: u64,
+}
+
+impl Cost {
+    /// What is left.
+    #[must_use]
+    pub fn headroom(&self) -> Headroom {
+        let left = |limit: u64, used: u64| limit.saturating_sub(used);
+        let limits = self.limits;
+        Headroom {
+            verified_instructions: limits
+                .verified_instructions
+                .zip(self.verified_instructions)
+                .map(|(limit, used)| left(limit, used)),
+            stack_bytes: self.stack_bytes.map(|used| left(limits.stack_bytes, used)),
+            tail_calls: if self.calls_on { 0 } else { limits.tail_calls },
+        }
+    }
 }
 
 /// A kernel that refused a program.
@@ -69,6 +113,8 @@ pub fn measure(settings: &Settings) -> Result<Vec<Result<Cost, Refused>>, CostEr
         .map_max_entries(object::FLOWS, settings.flows.get())
         .map_max_entries(object::WINDOWS, settings.windows().get())
         .map_max_entries(object::EVENTS, settings.ring_bytes.get())
+        // Known to the verifier, which does not walk what it rules out.
+        .override_global(object::CAPTURE_TIME, &u8::from(settings.capture_time), true)
         .load(object::OBJECT)?;
     let relocated = relocated(&maps)?;
     object::GO_ON
@@ -163,6 +209,12 @@ fn load(
                 verified_instructions: verified_instructions(&log),
                 stack_bytes: stack_bytes(&log),
                 jited_bytes: jited_bytes(&loaded),
+                calls_on: instructions.iter().any(is_tail_call),
+                limits: Limits {
+                    verified_instructions: verified_limit(&log),
+                    stack_bytes: MAX_BPF_STACK,
+                    tail_calls: MAX_TAIL_CALL_CNT,
+                },
             })
         }
     }
@@ -174,6 +226,17 @@ fn verified_instructions(log: &str) -> Option<u64> {
         .lines()
         .find_map(|line| line.strip_prefix("processed "))?;
     line.split_once(" insns")?.0.parse().ok()
+}
+
+/// The limit in the same line.
+fn verified_limit(log: &str) -> Option<u64> {
+    let line = log.lines().find(|line| line.starts_with("processed "))?;
+    let (_, rest) = line.split_once("(limit ")?;
+    rest.split_once(')')?.0.parse().ok()
+}
+
+fn is_tail_call(instruction: &bpf_insn) -> bool {
+    instruction.code == CALL && instruction.src_reg() == 0 && instruction.imm == TAIL_CALL
 }
 
 /// `stack depth 152+24`, one number for each function; since 7.2 `stack depth max 176`.
@@ -201,7 +264,13 @@ fn jited_bytes(program: &OwnedFd) -> Option<u64> {
     (info.jited_length > 0).then(|| info.jited_length.into())
 }
 
+// include/linux/filter.h and include/linux/bpf.h; 33 calls are what 5.10, which says 32, allows too.
+const MAX_BPF_STACK: u64 = 512;
+const MAX_TAIL_CALL_CNT: u64 = 33;
+
 // include/uapi/linux/bpf.h
+const CALL: u8 = 0x85;
+const TAIL_CALL: i32 = 12;
 const BPF_PROG_LOAD: libc::c_int = 5;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const SCHED_CLS: u32 = 3;
@@ -276,6 +345,7 @@ mod tests {
     #[test]
     fn numbers_are_read_from_the_verifiers_statistics() {
         assert_eq!(verified_instructions(LOG), Some(44_796));
+        assert_eq!(verified_limit(LOG), Some(1_000_000));
         assert_eq!(stack_bytes(LOG), Some(176));
         assert_eq!(stack_bytes("stack depth 0\n"), Some(0));
         assert_eq!(stack_bytes("stack depth max 112\n"), Some(112));
@@ -284,6 +354,34 @@ mod tests {
     #[test]
     fn a_log_that_says_nothing_gives_no_numbers() {
         assert_eq!(verified_instructions("func#0 @0\n"), None);
+        assert_eq!(verified_limit("processed 7 insns\n"), None);
         assert_eq!(stack_bytes(""), None);
+    }
+
+    #[test]
+    fn headroom_is_what_is_left_and_unknown_where_the_use_is() {
+        let cost = Cost {
+            program: "x",
+            took: Duration::ZERO,
+            verified_instructions: Some(120_000),
+            stack_bytes: None,
+            jited_bytes: None,
+            calls_on: true,
+            limits: Limits {
+                verified_instructions: Some(1_000_000),
+                stack_bytes: MAX_BPF_STACK,
+                tail_calls: MAX_TAIL_CALL_CNT,
+            },
+        };
+        let left = cost.headroom();
+        assert_eq!(left.verified_instructions, Some(880_000));
+        assert_eq!((left.stack_bytes, left.tail_calls), (None, 0));
+        let alone = Cost {
+            calls_on: false,
+            stack_bytes: Some(500),
+            ..cost
+        };
+        let left = alone.headroom();
+        assert_eq!((left.stack_bytes, left.tail_calls), (Some(12), 33));
     }
 }

@@ -12,6 +12,7 @@
 //! | [`probe`] | one network namespace being watched: events, stalls, counters |
 //! | [`host`] | the same machine with tables in ordinary memory, for packets from elsewhere |
 //! | [`cost`] | what loading the programs costs a kernel |
+//! | [`source`] | where in the source a verifier stopped |
 //! | [`clock`] | the kernel's monotonic time -> Unix time |
 //! | [`certificate`] | the common name in the beginning of a certificate |
 //! | [`failure`] | an event -> one failed handshake, as the contract writes it |
@@ -32,3 +33,4 @@ pub mod object;
 pub mod privileges;
 pub mod probe;
 pub mod report;
+pub mod source;

@@ -6,17 +6,12 @@ mod watch;
 
 use std::process::ExitCode;
 
-use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
-
-/// Bad usage, as `EX_USAGE` of sysexits.h.
-const USAGE: u8 = 64;
-/// The environment would not have it.
-const ENVIRONMENT: u8 = 2;
+use gauntlet_cli::exit;
 
 /// Names why TLS handshakes fail, from the packets, in the kernel.
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(name = "mtls-probe", version)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -31,15 +26,9 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match gauntlet_cli::parse::<Cli>() {
         Ok(cli) => cli,
-        Err(error) => {
-            let _ = error.print();
-            return match error.kind() {
-                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
-                _ => ExitCode::from(USAGE),
-            };
-        }
+        Err(code) => return code,
     };
     let ended = match cli.command {
         Command::Watch(arguments) => watch::watch(&arguments).map(|()| true),
@@ -47,10 +36,10 @@ fn main() -> ExitCode {
     };
     match ended {
         Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::from(ENVIRONMENT),
+        Ok(false) => ExitCode::from(exit::NO_VERDICT),
         Err(error) => {
             eprintln!("mtls-probe: {}", told(&error));
-            ExitCode::from(ENVIRONMENT)
+            ExitCode::from(exit::NO_VERDICT)
         }
     }
 }

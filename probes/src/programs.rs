@@ -9,6 +9,7 @@ use clap::{Args, ValueEnum};
 use gauntlet_probes::cost::{Cost, Refused, measure};
 use gauntlet_probes::load::{LoadError, Settings, load};
 use gauntlet_probes::privileges;
+use gauntlet_probes::source;
 use serde_json::json;
 
 #[derive(Debug, Args)]
@@ -17,7 +18,7 @@ pub(crate) struct Arguments {
     #[arg(short, long, value_enum, default_value_t)]
     format: Format,
 
-    /// Folder for the whole logs of programs that the verifier refuses
+    /// Folder for the whole logs of programs that the verifier refuses, and the source's line
     #[arg(long, value_name = "DIR")]
     logs: Option<PathBuf>,
 }
@@ -34,57 +35,100 @@ enum Format {
 /// True when the kernel took all of them.
 pub(crate) fn programs(arguments: &Arguments) -> Result<bool> {
     privileges::check(false)?;
-    let settings = Settings::default();
-    let programs = measure(&settings)?;
-    let mut out = io::stdout().lock();
-    for program in &programs {
-        writeln!(out, "{}", line(program, arguments.format))?;
-    }
-    out.flush()?;
-    let refused: Vec<&Refused> = programs
-        .iter()
-        .filter_map(|one| one.as_ref().err())
-        .collect();
-    for refusal in &refused {
-        eprintln!("mtls-probe: the kernel refused {}", refusal.program);
-        if let Some(folder) = &arguments.logs {
-            keep(refusal, &settings, folder)?;
+    let mut all_taken = true;
+    for (configuration, settings) in configurations() {
+        let programs = measure(&settings)?;
+        let mut out = io::stdout().lock();
+        for program in &programs {
+            writeln!(out, "{}", line(program, configuration, arguments.format))?;
+        }
+        out.flush()?;
+        for refusal in programs.iter().filter_map(|one| one.as_ref().err()) {
+            all_taken = false;
+            let name = format!("{}{}", refusal.program, at(configuration));
+            eprintln!("mtls-probe: the kernel refused {name}");
+            if let Some(folder) = &arguments.logs {
+                keep(refusal, &name, &settings, folder)?;
+            }
         }
     }
-    Ok(refused.is_empty())
+    Ok(all_taken)
 }
 
-fn line(program: &Result<Cost, Refused>, format: Format) -> String {
-    let number = |value: Option<u64>| value.map_or_else(|| "?".into(), |value| value.to_string());
+/// What is shipped, by name. Constants that are set at loading make other programs for the verifier, with
+/// costs of their own.
+fn configurations() -> [(&'static str, Settings); 2] {
+    let capture = Settings {
+        capture_time: true,
+        ..Settings::default()
+    };
+    [("default", Settings::default()), ("capture", capture)]
+}
+
+/// What tells a program from the same one in the default configuration.
+fn at(configuration: &str) -> String {
+    match configuration {
+        "default" => String::new(),
+        other => format!("@{other}"),
+    }
+}
+
+fn line(program: &Result<Cost, Refused>, configuration: &str, format: Format) -> String {
+    let of = |used: Option<u64>, limit: Option<u64>| match (used, limit) {
+        (Some(used), Some(limit)) => format!("{used} of {limit}"),
+        (Some(used), None) => used.to_string(),
+        (None, _) => "?".into(),
+    };
+    let at = at(configuration);
     match (program, format) {
         (Ok(cost), Format::Human) => format!(
-            "{}: loads in {:.3} s, {} instructions verified, {} bytes of stack, {} bytes of machine code",
+            "{}{at}: loads in {:.3} s, {} instructions verified, {} bytes of stack, {} bytes of machine code, {} of {} tail calls",
             cost.program,
             cost.took.as_secs_f64(),
-            number(cost.verified_instructions),
-            number(cost.stack_bytes),
-            number(cost.jited_bytes)
+            of(
+                cost.verified_instructions,
+                cost.limits.verified_instructions
+            ),
+            of(cost.stack_bytes, Some(cost.limits.stack_bytes)),
+            of(cost.jited_bytes, None),
+            cost.limits.tail_calls - cost.headroom().tail_calls,
+            cost.limits.tail_calls
         ),
-        (Err(refused), Format::Human) => format!("{}: refused", refused.program),
+        (Err(refused), Format::Human) => format!("{}{at}: refused", refused.program),
         (Ok(cost), Format::Ndjson) => json!({
             "type": "program",
             "name": cost.program,
+            "configuration": configuration,
             "loaded": true,
             "load_us": u64::try_from(cost.took.as_micros()).unwrap_or(u64::MAX),
             "verified_instructions": cost.verified_instructions,
             "stack_bytes": cost.stack_bytes,
             "jited_bytes": cost.jited_bytes,
+            "limits": {
+                "verified_instructions": cost.limits.verified_instructions,
+                "stack_bytes": cost.limits.stack_bytes,
+                "tail_calls": cost.limits.tail_calls,
+            },
+            "headroom": {
+                "verified_instructions": cost.headroom().verified_instructions,
+                "stack_bytes": cost.headroom().stack_bytes,
+                "tail_calls": cost.headroom().tail_calls,
+            },
         })
         .to_string(),
-        (Err(refused), Format::Ndjson) => {
-            json!({"type": "program", "name": refused.program, "loaded": false}).to_string()
-        }
+        (Err(refused), Format::Ndjson) => json!({
+            "type": "program",
+            "name": refused.program,
+            "configuration": configuration,
+            "loaded": false,
+        })
+        .to_string(),
     }
 }
 
 /// The loader's own log names the lines of the source, so it is the better one where it is of the
 /// same program.
-fn keep(refusal: &Refused, settings: &Settings, folder: &Path) -> Result<()> {
+fn keep(refusal: &Refused, name: &str, settings: &Settings, folder: &Path) -> Result<()> {
     let log = match load(settings) {
         Err(LoadError::Verifier { program, log, .. }) if program == refusal.program => {
             let whole = fs::read_to_string(&log).unwrap_or_else(|_| refusal.log.clone());
@@ -95,6 +139,10 @@ fn keep(refusal: &Refused, settings: &Settings, folder: &Path) -> Result<()> {
         _ => refusal.log.clone(),
     };
     fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
-    let path = folder.join(format!("{}.log", refusal.program));
-    fs::write(&path, log).with_context(|| format!("cannot write {}", path.display()))
+    let write = |end: &str, text: &str| {
+        let path = folder.join(format!("{name}.{end}"));
+        fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
+    };
+    write("log", &log)?;
+    source::of_refusal(refusal.program, &log).map_or(Ok(()), |line| write("source", &line))
 }

@@ -3,7 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
-use crate::protocol::RESULTS_TAG;
+use crate::protocol::{RESULTS_TAG, TERMINAL, Terminal};
 
 /// The emulator proper.
 pub const PROGRAM: &str = "qemu-system-x86_64";
@@ -61,7 +61,12 @@ pub fn kernel_folder(arguments: &[OsString]) -> Option<PathBuf> {
 
 /// The arguments that QEMU really gets.
 #[must_use]
-pub fn rewrite(arguments: &[OsString], folder: &Path, accelerator: Accelerator) -> Vec<OsString> {
+pub fn rewrite(
+    arguments: &[OsString],
+    folder: &Path,
+    accelerator: Accelerator,
+    terminal: Option<&Terminal>,
+) -> Vec<OsString> {
     let mut rewritten: Vec<OsString> = Vec::new();
     let mut rest = arguments.iter();
     while let Some(argument) = rest.next() {
@@ -90,7 +95,24 @@ pub fn rewrite(arguments: &[OsString], folder: &Path, accelerator: Accelerator) 
         ",mount_tag={RESULTS_TAG},security_model=none,multidevs=remap"
     ));
     rewritten.extend(["-virtfs".into(), results]);
+    if let Some(terminal) = terminal {
+        // A comma in a value is written twice.
+        let socket = terminal.socket.replace(',', ",,");
+        rewritten.extend([
+            "-chardev".into(),
+            format!("socket,id=terminal,path={socket},server=on,wait=off").into(),
+            "-serial".into(),
+            "chardev:terminal".into(),
+        ]);
+    }
     rewritten
+}
+
+/// The terminal that somebody sits at, where one was left for this boot.
+#[must_use]
+pub fn terminal(kernel_folder: &Path) -> Option<Terminal> {
+    let text = std::fs::read_to_string(kernel_folder.join("results").join(TERMINAL)).ok()?;
+    Terminal::from_text(&text)
 }
 
 /// vmtest exports the host's root writable, and leaves it to the guest not to write.
@@ -133,7 +155,7 @@ mod tests {
         let arguments = strings(&VMTEST);
         let folder = kernel_folder(&arguments).unwrap();
         assert_eq!(folder, Path::new("m/5.10"));
-        let rewritten = rewrite(&arguments, &folder, Accelerator::Tcg);
+        let rewritten = rewrite(&arguments, &folder, Accelerator::Tcg, None);
         let shares: Vec<_> = rewritten
             .windows(2)
             .filter(|pair| pair[0] == "-virtfs")
@@ -150,7 +172,12 @@ mod tests {
 
     #[test]
     fn the_accelerator_is_ours_to_choose() {
-        let rewritten = rewrite(&strings(&VMTEST), Path::new("m/5.10"), Accelerator::Tcg);
+        let rewritten = rewrite(
+            &strings(&VMTEST),
+            Path::new("m/5.10"),
+            Accelerator::Tcg,
+            None,
+        );
         assert!(
             !rewritten
                 .iter()
@@ -169,7 +196,32 @@ mod tests {
 
     #[test]
     fn the_console_is_kept_in_a_file_and_still_shown() {
-        let rewritten = rewrite(&strings(&VMTEST), Path::new("m/5.10"), Accelerator::Kvm);
+        let terminal = Terminal {
+            socket: "/a,b".into(),
+            size: (24, 80),
+            kind: "xterm".into(),
+        };
+        let kvm = |terminal| {
+            rewrite(
+                &strings(&VMTEST),
+                Path::new("m/5.10"),
+                Accelerator::Kvm,
+                terminal,
+            )
+        };
+        let serial = |rewritten: &[OsString]| {
+            let lines = rewritten.iter().filter(|argument| *argument == "-serial");
+            lines.count()
+        };
+        let rewritten = kvm(Some(&terminal));
+        assert_eq!(serial(&rewritten), 2, "the console is the first");
+        assert!(
+            rewritten
+                .iter()
+                .any(|argument| argument == "socket,id=terminal,path=/a,,b,server=on,wait=off")
+        );
+        let rewritten = kvm(None);
+        assert_eq!(serial(&rewritten), 1);
         assert!(rewritten.iter().any(|argument| {
             argument == "stdio,id=console,mux=on,signal=off,logfile=m/5.10/console.log"
         }));

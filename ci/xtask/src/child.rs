@@ -10,9 +10,28 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-/// The cargo that runs this xtask.
+/// The cargo that runs this xtask, told nothing of it: what `cargo run` says of xtask's own package
+/// would count as a change to every build script that asks, and builds by hand and from here would
+/// undo one another.
 pub(crate) fn cargo() -> Command {
-    command(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+    let mut cargo = command(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    for (name, _) in env::vars_os() {
+        if of_package(&name.to_string_lossy()) {
+            cargo.env_remove(name);
+        }
+    }
+    cargo
+}
+
+fn of_package(variable: &str) -> bool {
+    [
+        "CARGO_MANIFEST_",
+        "CARGO_PKG_",
+        "CARGO_BIN_",
+        "CARGO_CRATE_",
+    ]
+    .iter()
+    .any(|prefix| variable.starts_with(prefix))
 }
 
 /// A command in the environment that xtask itself was started from.
@@ -109,6 +128,18 @@ pub(crate) fn line(command: &Command) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn cargo_hears_nothing_of_xtask_s_own_package() {
+        assert!(env::var_os("CARGO_MANIFEST_DIR").is_some(), "a test has it");
+        let cargo = cargo();
+        let removed = |name: &str| {
+            let mut changes = cargo.get_envs();
+            changes.any(|(changed, value)| changed == name && value.is_none())
+        };
+        assert!(removed("CARGO_MANIFEST_DIR") && removed("CARGO_PKG_NAME"));
+        assert!(!of_package("CARGO_HOME") && !of_package("CARGO_TARGET_DIR"));
+    }
 
     #[test]
     fn failure_carries_the_output() {

@@ -8,11 +8,11 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use gauntlet_cli::exit;
 
 mod apt;
 mod bench;
 mod child;
-mod exit;
 mod fuzz;
 mod gates;
 mod machine;
@@ -64,23 +64,13 @@ enum Task {
         quick: bool,
     },
     /// The conformance suite on real kernels in virtual machines
-    Matrix(matrix::Options),
+    Matrix(Box<matrix::Options>),
 }
 
 fn main() -> ExitCode {
-    let task = match Cli::try_parse() {
+    let task = match gauntlet_cli::parse::<Cli>() {
         Ok(cli) => cli.command,
-        // clap would exit 2, which here means "no verdict could be reached".
-        Err(error) => {
-            let code = if error.use_stderr() {
-                exit::USAGE
-            } else {
-                exit::OK
-            };
-            // Nothing is left to tell anyone if the terminal is gone.
-            let _ = error.print();
-            return ExitCode::from(code);
-        }
+        Err(code) => return code,
     };
     let result = match task {
         Task::Setup { all: true } => setup::ensure(setup::Scope::All).map(setup::report),

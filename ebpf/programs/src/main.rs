@@ -18,6 +18,8 @@
 #![feature(asm_experimental_arch)]
 
 mod maps;
+#[cfg(feature = "planted-refusal")]
+mod planted;
 mod skb;
 mod tables;
 
@@ -40,6 +42,8 @@ const STEPS: u32 = 16;
 #[classifier]
 #[inline(always)]
 fn gauntlet_watch(context: TcContext) -> i32 {
+    #[cfg(feature = "planted-refusal")]
+    planted::needs_6_1();
     if let Some(parsed) = packet()
         && parse(&context, parsed)
     {

@@ -1,5 +1,6 @@
 //! The commands: each reads arguments, calls the library, and ends with an exit code.
 
+mod guest;
 mod repro;
 mod run;
 mod signals;
@@ -9,6 +10,7 @@ use std::io::{self, BufReader, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use gauntlet_cli::exit;
 use gauntlet_harness::explain::{explain, topics};
 use gauntlet_harness::report::human::Human;
 use gauntlet_harness::report::ndjson;
@@ -29,11 +31,9 @@ pub(crate) struct Failure {
 
 impl Failure {
     /// Bad usage, or a bad input file.
-    pub(crate) const USAGE: u8 = 64;
-
     fn usage(message: impl ToString) -> Self {
         Self {
-            code: Self::USAGE,
+            code: exit::USAGE,
             message: message.to_string(),
         }
     }
@@ -41,7 +41,7 @@ impl Failure {
     /// The selection matched nothing.
     fn nothing(message: impl ToString) -> Self {
         Self {
-            code: 3,
+            code: exit::NOTHING,
             message: message.to_string(),
         }
     }
@@ -49,7 +49,7 @@ impl Failure {
     /// The environment or the harness is in the way.
     fn infra(message: impl ToString) -> Self {
         Self {
-            code: 2,
+            code: exit::NO_VERDICT,
             message: message.to_string(),
         }
     }
@@ -59,13 +59,8 @@ pub(crate) fn execute(cli: Cli) -> Result<u8, Failure> {
     match cli.command {
         Command::List { selection, format } => list(&selection, format),
         Command::Run(arguments) => run::run(arguments),
-        Command::Repro {
-            case,
-            seed,
-            keep,
-            probe,
-            places,
-        } => repro::repro(&case, seed.unwrap_or_else(any_seed), keep, &probe, places),
+        Command::Repro(arguments) if arguments.guest.is_asked_for() => guest::repro(&arguments),
+        Command::Repro(arguments) => repro::repro(arguments),
         Command::Explain { topic, scenarios } => tell(&topic, scenarios.as_deref()),
         Command::Report { file, color } => report(&file, color),
     }

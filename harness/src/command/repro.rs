@@ -2,15 +2,15 @@
 //! for a look.
 
 use std::fs;
-use std::io::{self, BufRead, Write};
+use std::io::{self, BufRead, IsTerminal, Write};
 use std::net::SocketAddr;
+use std::process::Command;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
 use gauntlet_harness::lab::Role;
 use gauntlet_harness::peer::{self, Match};
-use gauntlet_harness::probe::Spec;
 use gauntlet_harness::report::{CaseReport, Summary};
 use gauntlet_harness::run::{Settings, Worker};
 use gauntlet_harness::scenario::Case;
@@ -19,8 +19,8 @@ use tokio::sync::oneshot;
 
 use super::run::{prepare, shelf};
 use super::signals::Signals;
-use super::{Failure, cannot_print, load};
-use crate::cli::Places;
+use super::{Failure, any_seed, cannot_print, load};
+use crate::cli::Repro;
 
 /// Where the server of a kept lane listens. No case's own port, nor a beacon's.
 const STANDING_PORT: u16 = 443;
@@ -31,15 +31,25 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// How often a kept lane looks for a signal or for the next try.
 const LOOK: Duration = Duration::from_millis(100);
 
-pub(super) fn repro(
-    id: &str,
-    seed: u64,
-    keep: bool,
-    probe: &Spec,
-    places: Places,
-) -> Result<u8, Failure> {
+pub(super) fn repro(arguments: Repro) -> Result<u8, Failure> {
+    let Repro {
+        case: id,
+        probe,
+        places,
+        ..
+    } = &arguments;
+    let seed = arguments.seed.unwrap_or_else(any_seed);
+    if arguments.shell && !io::stdin().is_terminal() {
+        return Err(Failure::infra(
+            "--shell opens a shell at this terminal, and standard input is none; --keep needs none",
+        ));
+    }
     let suite = load(places.scenarios.as_deref())?;
-    let Some(case) = suite.select(&[id.into()], true).into_iter().next() else {
+    let Some(case) = suite
+        .select(std::slice::from_ref(id), true)
+        .into_iter()
+        .next()
+    else {
         return Err(Failure::nothing(format!(
             "no case is called {id}; see `gauntlet list`"
         )));
@@ -53,8 +63,8 @@ pub(super) fn repro(
     let report = worker.run(&case, &settings);
     show(&case, &report).map_err(cannot_print)?;
     summary.add(&report);
-    if keep {
-        stay(&mut worker, &case, &settings, &signals).map_err(cannot_print)?;
+    if arguments.keep || arguments.shell {
+        stay(&mut worker, &case, &settings, &signals, arguments.shell).map_err(cannot_print)?;
     }
     let end = worker.finish();
     summary.lost_events = end.lost_events();
@@ -109,12 +119,14 @@ fn show(case: &Case, report: &CaseReport) -> io::Result<()> {
     writeln!(out, "again:     {}", report.repro)
 }
 
-/// Keeps the lane and its server until a signal; each Enter makes the handshake again.
+/// Keeps the lane and its server until a signal, while each Enter makes the handshake again; or for as
+/// long as a shell lives.
 fn stay(
     worker: &mut Worker,
     case: &Case,
     settings: &Settings,
     signals: &Signals,
+    shell: bool,
 ) -> io::Result<()> {
     let Some((lane, probe)) = worker.stand() else {
         return writeln!(
@@ -134,7 +146,15 @@ fn stay(
     thread::scope(|scope| {
         let (stop, stopped) = oneshot::channel();
         let server = scope.spawn(|| peer::serve(&standing, stopped));
-        let kept = describe(&standing, probe).and_then(|()| {
+        let until = if shell {
+            "until this shell ends"
+        } else {
+            "until Ctrl-C; Enter makes the handshake again"
+        };
+        let kept = describe(&standing, probe, until).and_then(|()| {
+            if shell {
+                return shell_at(worker);
+            }
             let again = enters();
             while signals.caught().is_none() {
                 match again.recv_timeout(LOOK) {
@@ -155,6 +175,16 @@ fn stay(
     })
 }
 
+/// A shell, to its end. Ctrl-C at it is not ours: it has the terminal.
+fn shell_at(worker: &mut Worker) -> io::Result<()> {
+    let program = std::env::var_os("SHELL").unwrap_or_else(|| "/bin/sh".into());
+    let mut shell = Command::new(program).spawn()?;
+    while shell.try_wait()?.is_none() {
+        overhear(worker)?;
+    }
+    Ok(())
+}
+
 /// Shows what the probe says of traffic that somebody else makes here.
 fn overhear(worker: &mut Worker) -> io::Result<()> {
     let mut out = io::stdout().lock();
@@ -167,7 +197,7 @@ fn overhear(worker: &mut Worker) -> io::Result<()> {
     Ok(())
 }
 
-fn describe(standing: &Match<'_>, probe: Option<u32>) -> io::Result<()> {
+fn describe(standing: &Match<'_>, probe: Option<u32>, until: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     let lane = standing.lane;
     let (client, server) = (lane.client().path(), lane.server().path());
@@ -175,10 +205,7 @@ fn describe(standing: &Match<'_>, probe: Option<u32>) -> io::Result<()> {
     let address = SocketAddr::new(lane.address(Role::Server, standing.family), standing.port);
     let name = &standing.scenario.client.server_name;
     writeln!(out)?;
-    writeln!(
-        out,
-        "kept, until Ctrl-C; Enter makes the handshake again, and what the probe reports is shown:"
-    )?;
+    writeln!(out, "kept, {until}; what the probe reports is shown:")?;
     writeln!(out, "  the client's side:  nsenter --net={client} bash")?;
     writeln!(out, "  the server's side:  nsenter --net={server} bash")?;
     writeln!(

@@ -11,7 +11,9 @@ use gauntlet_harness::probe::Spec;
 use gauntlet_harness::report::human::Human;
 use gauntlet_harness::report::junit::JunitFile;
 use gauntlet_harness::report::{Record, SCHEMA, Start, Summary, ndjson};
-use gauntlet_harness::run::{Cancel, Fleet, Settings, Shelf, check_privileges, default_artifacts};
+use gauntlet_harness::run::{
+    Cancel, Fleet, Settings, Shelf, check_privileges, default_artifacts, kernel,
+};
 use gauntlet_harness::scenario::{Case, Suite};
 
 use super::signals::Signals;
@@ -158,13 +160,6 @@ pub(super) fn shelf(asked: Option<&Path>) -> Result<Shelf, Failure> {
             Ok(shelf)
         }
     }
-}
-
-fn kernel() -> String {
-    nix::sys::utsname::uname().map_or_else(
-        |_| "unknown".into(),
-        |name| name.release().to_string_lossy().into_owned(),
-    )
 }
 
 /// Standard output in the form asked for, and the records for JUnit.

@@ -1,10 +1,11 @@
-//! A probe that is a process: started, read line by line, and ended with whatever ends this one.
+//! A probe that is a process, or a pipeline of them: started, read line by line, and ended with whatever
+//! ends this one.
 //!
 //! Readiness and silence are both shown by beacons: what came out before a beacon's event is all
 //! there was.
 
 use std::collections::VecDeque;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -86,6 +87,8 @@ enum Line {
 #[derive(Debug)]
 pub(super) struct Child {
     process: std::process::Child,
+    /// Ends the probe's whole group, if this process cannot.
+    guard: std::process::Child,
     lines: Receiver<Line>,
     stderr: Arc<Mutex<VecDeque<String>>>,
     stderr_reader: Option<thread::JoinHandle<()>>,
@@ -105,6 +108,7 @@ impl Child {
             text.replace("{netns}", &path)
                 .replace("{interface}", interface)
         };
+        let guard = guard()?;
         // setpriv (util-linux) asks the kernel to end the probe with the thread that started it, then
         // becomes the probe: no other way works when this process gets a SIGKILL.
         let mut process = Command::new("setpriv")
@@ -123,6 +127,10 @@ impl Child {
                 program: "setpriv".into(),
                 message: error.to_string(),
             })?;
+        if let Some(mut orders) = guard.stdin.as_ref() {
+            // A guard that is gone protects nothing, and harms nothing.
+            let _ = writeln!(orders, "{}", process.id());
+        }
         let (sender, lines) = channel();
         if let Some(stdout) = process.stdout.take() {
             thread::spawn(move || read_events(stdout, &sender));
@@ -135,6 +143,7 @@ impl Child {
         let counters = Counters::default();
         Ok(Self {
             process,
+            guard,
             lines,
             stderr,
             stderr_reader,
@@ -281,8 +290,32 @@ impl Child {
     }
 }
 
+/// A shell that waits for the end of its standard input, which comes when this process is gone, however
+/// that went, and then ends the group that it was told of. The kernel's own signal (setpriv, below)
+/// reaches one process only, and of a pipeline that is the shell around it.
+fn guard() -> Result<std::process::Child, ProbeError> {
+    Command::new("sh")
+        .args([
+            "-c",
+            "read -r group || exit; read -r _; kill -s KILL -- \"-$group\"",
+        ])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        // Not in the group that Ctrl-C ends, nor in the probe's.
+        .process_group(0)
+        .spawn()
+        .map_err(|error| ProbeError::Start {
+            program: "sh".into(),
+            message: error.to_string(),
+        })
+}
+
 impl Drop for Child {
     fn drop(&mut self) {
+        // First: once the probe is reaped, its group's number may be somebody else's.
+        let _ = self.guard.kill();
+        let _ = self.guard.wait();
         self.signal(Signal::SIGKILL);
         // Reaps it. An error means that there is nothing to reap.
         let _ = self.process.wait();

@@ -181,6 +181,15 @@ fn quoted(word: &str) -> String {
     }
 }
 
+/// The release of the kernel that all of this runs on.
+#[must_use]
+pub fn kernel() -> String {
+    nix::sys::utsname::uname().map_or_else(
+        |_| "unknown".into(),
+        |name| name.release().to_string_lossy().into_owned(),
+    )
+}
+
 /// The folder for artifacts where none is asked for.
 #[must_use]
 pub fn default_artifacts() -> PathBuf {

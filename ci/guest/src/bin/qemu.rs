@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 
-use gauntlet_guest::qemu::{Accelerator, PROGRAM, kernel_folder, rewrite};
+use gauntlet_guest::qemu::{Accelerator, PROGRAM, kernel_folder, rewrite, terminal};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
 
@@ -18,7 +18,12 @@ fn main() -> ExitCode {
     let arguments: Vec<OsString> = env::args_os().skip(1).collect();
     let arguments = match kernel_folder(&arguments) {
         None => arguments,
-        Some(folder) => rewrite(&arguments, &folder, Accelerator::read(&folder)),
+        Some(folder) => rewrite(
+            &arguments,
+            &folder,
+            Accelerator::read(&folder),
+            terminal(&folder).as_ref(),
+        ),
     };
     let error = Command::new(PROGRAM).args(arguments).exec();
     eprintln!("cannot start {PROGRAM}: {error}");

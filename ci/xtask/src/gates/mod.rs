@@ -62,6 +62,7 @@ fn run_gates(outcomes: &mut Vec<Outcome>) {
     run("fmt", &|| Ok((cargo::fmt(&root)?, None)));
     run("clippy", &|| Ok((cargo::clippy(&root)?, None)));
     run("clippy-bpf", &|| Ok((cargo::clippy_bpf(&root)?, None)));
+    run("clippy-fuzz", &|| Ok((cargo::clippy_fuzz(&root)?, None)));
     run("docs", &|| Ok((cargo::docs(&root)?, None)));
     run("test", &|| cargo::test(&root, no_bpf.is_none()));
     run("matrix", &kernels);

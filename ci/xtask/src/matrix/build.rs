@@ -1,5 +1,5 @@
-//! What is run in the guests: the programs of `cargo build`, as copies, and those of `ci/guest`,
-//! linked statically.
+//! What is run in the guests: the test binary of `cargo test`, the programs of `cargo build`, as copies,
+//! and those of `ci/guest`, linked statically. Or all of them as they were built before, elsewhere.
 
 use std::{
     fs,
@@ -7,12 +7,17 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use gauntlet_guest::protocol;
+use serde_json::Value;
 
 use super::folder::{GUEST, UNDER_TEST, root};
 use crate::{child, paths, run};
 
 /// An initramfs has no libraries to link to, and glibc's static ones come with its headers.
 const TARGET: &str = "x86_64-unknown-linux-gnu";
+/// The test of the harness that is the suite.
+const SUITE: &str = "conformance";
+const PROBE: &str = "mtls-probe";
 
 /// Builds everything and puts it in its place. `None` when something does not build, which cargo
 /// has then told.
@@ -20,13 +25,8 @@ const TARGET: &str = "x86_64-unknown-linux-gnu";
 /// # Errors
 /// When cargo cannot be started, or nothing can be copied.
 pub(crate) fn build() -> Result<Option<PathBuf>> {
-    let mut under_test = child::cargo();
-    under_test.arg("build").current_dir(paths::repo_root());
-    for name in UNDER_TEST {
-        under_test.args(["--bin", name]);
-    }
-    // Another target would put the programs into another folder.
-    under_test.env_remove("CARGO_BUILD_TARGET");
+    let mut commands = child::cargo();
+    commands.args(["build", "--bin", "gauntlet", "--bin", PROBE]);
     let static_folder = root().join("build");
     let mut guest = child::cargo();
     guest
@@ -42,13 +42,16 @@ pub(crate) fn build() -> Result<Option<PathBuf>> {
         .current_dir(paths::repo_root())
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
         .env("RUSTFLAGS", "-C target-feature=+crt-static");
-    if !child::live(&mut under_test)? || !child::live(&mut guest)? {
+    if !child::live(in_target_dir(&mut commands))? || !child::live(&mut guest)? {
         return Ok(None);
     }
-    let bin = root().join("bin");
-    fs::create_dir_all(&bin).with_context(|| format!("cannot create {}", bin.display()))?;
+    let Some(suite) = suite()? else {
+        return Ok(None);
+    };
+    let bin = bin()?;
     let built = run::target_dir()?.join("debug");
-    for name in UNDER_TEST {
+    place(&suite, &bin.join(SUITE))?;
+    for name in UNDER_TEST.into_iter().filter(|name| *name != SUITE) {
         place(&built.join(name), &bin.join(name))?;
     }
     for name in GUEST {
@@ -60,9 +63,123 @@ pub(crate) fn build() -> Result<Option<PathBuf>> {
     Ok(Some(bin))
 }
 
+/// Puts programs that were built before in their place.
+///
+/// # Errors
+/// In one line, when one of them is not there or cannot be copied.
+pub(crate) fn prebuilt(from: &Path) -> Result<PathBuf> {
+    let names = UNDER_TEST.into_iter().chain(GUEST);
+    if let Some(missing) = names.clone().find(|name| !from.join(name).is_file()) {
+        anyhow::bail!(
+            "{} has no {missing}: `cargo xtask matrix --build` leaves all that is needed in {}",
+            from.display(),
+            root().join("bin").display()
+        );
+    }
+    let bin = bin()?;
+    if from.canonicalize()? != bin.canonicalize()? {
+        for name in names {
+            place(&from.join(name), &bin.join(name))?;
+        }
+    }
+    Ok(bin)
+}
+
+/// Beside the others, the same with a probe that has a fault planted: kernels before 6.1 refuse it.
+/// `None` when it does not build.
+///
+/// # Errors
+/// As [`build`].
+pub(crate) fn refused() -> Result<Option<PathBuf>> {
+    // A folder of its own: the probe that people run must never be this one.
+    let target = root().join("planted");
+    let mut probe = child::cargo();
+    probe
+        .args(["build", "--package", "gauntlet-probes", "--bin", PROBE])
+        .args(["--features", "planted-refusal", "--target-dir"])
+        .arg(&target);
+    if !child::live(in_target_dir(&mut probe))? {
+        return Ok(None);
+    }
+    let bin = bin()?.join(protocol::REFUSED);
+    fs::create_dir_all(&bin).with_context(|| format!("cannot create {}", bin.display()))?;
+    place(&target.join("debug").join(PROBE), &bin.join(PROBE))?;
+    place(&bin.join("..").join(SUITE), &bin.join(SUITE))?;
+    Ok(Some(bin))
+}
+
+/// The very file that `cargo test` runs.
+fn suite() -> Result<Option<PathBuf>> {
+    let mut test = child::cargo();
+    // Of the whole workspace, so that it has the features that it has there.
+    test.args(["test", "--workspace", "--no-run", "--test", SUITE])
+        .args(["--message-format", "json-render-diagnostics"])
+        .stderr(std::process::Stdio::inherit());
+    let output = in_target_dir(&mut test)
+        .output()
+        .context("cannot start cargo")?;
+    if !output.status.success() {
+        return Ok(None);
+    }
+    let found = executable(&String::from_utf8_lossy(&output.stdout), SUITE);
+    found.map(Some).context("cargo names no test `conformance`")
+}
+
+/// What cargo says that a test became.
+fn executable(messages: &str, test: &str) -> Option<PathBuf> {
+    messages.lines().find_map(|line| {
+        let message: Value = serde_json::from_str(line).ok()?;
+        let is_it = message["reason"] == "compiler-artifact"
+            && message["target"]["name"] == test
+            && message["target"]["kind"][0] == "test";
+        is_it.then(|| message["executable"].as_str().map(PathBuf::from))?
+    })
+}
+
+/// In the repository, and for this machine: another target would put the programs into another folder.
+fn in_target_dir(cargo: &mut std::process::Command) -> &mut std::process::Command {
+    cargo
+        .current_dir(paths::repo_root())
+        .env_remove("CARGO_BUILD_TARGET")
+}
+
+fn bin() -> Result<PathBuf> {
+    let bin = root().join("bin");
+    fs::create_dir_all(&bin).with_context(|| format!("cannot create {}", bin.display()))?;
+    Ok(bin)
+}
+
 /// Copies beside the place and renames: a program that is running cannot be written.
 fn place(from: &Path, to: &Path) -> Result<()> {
     let draft = to.with_extension("draft");
     fs::copy(from, &draft).with_context(|| format!("cannot copy {}", from.display()))?;
     fs::rename(&draft, to).with_context(|| format!("cannot replace {}", to.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_test_binary_is_found_among_cargo_s_messages() {
+        let messages = concat!(
+            r#"{"reason":"compiler-artifact","target":{"kind":["lib"],"name":"conformance"},"executable":null}"#,
+            "\n",
+            r#"{"reason":"compiler-artifact","target":{"kind":["test"],"name":"lab"},"executable":"/t/lab-1"}"#,
+            "\n",
+            r#"{"reason":"compiler-artifact","target":{"kind":["test"],"name":"conformance"},"executable":"/t/conformance-1"}"#,
+            "\nno JSON\n",
+        );
+        assert_eq!(executable(messages, SUITE), Some("/t/conformance-1".into()));
+        assert_eq!(executable("", SUITE), None);
+    }
+
+    #[test]
+    fn a_folder_without_the_programs_is_refused_in_one_line() {
+        let error = format!("{:#}", prebuilt(Path::new("/nowhere")).unwrap_err());
+        assert!(
+            error.starts_with("/nowhere has no conformance: ") && !error.contains('\n'),
+            "{error}"
+        );
+    }
 }

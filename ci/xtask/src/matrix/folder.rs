@@ -5,6 +5,7 @@
 //! | place | is |
 //! |---|---|
 //! | `bin/` | the programs under test, as copies: a build must not change them under a guest |
+//! | `bin/refused/` | the same with a program that old kernels refuse, for `--faults` |
 //! | `accelerator` | `kvm` or `tcg`, whichever was seen to work |
 //! | `KERNEL/vmlinuz`, `KERNEL/initramfs` | what is booted |
 //! | `KERNEL/console.log` | what the guest's kernel said; written by QEMU |
@@ -17,13 +18,13 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use gauntlet_guest::protocol;
+use gauntlet_guest::protocol::{self, Request};
 
 use super::{cpio::Archive, kernel::Kernel, say};
 use crate::paths;
 
 /// The programs that lie in `bin/`, and what builds them.
-pub(crate) const UNDER_TEST: [&str; 2] = ["gauntlet", "mtls-probe"];
+pub(crate) const UNDER_TEST: [&str; 3] = ["conformance", "gauntlet", "mtls-probe"];
 pub(crate) const GUEST: [&str; 3] = ["gauntlet-init", "gauntlet-qemu", "gauntlet-suite"];
 
 pub(crate) fn root() -> PathBuf {
@@ -100,11 +101,11 @@ impl Folder {
     ///
     /// # Errors
     /// When something in it cannot be removed.
-    pub(crate) fn ask(&self, request: &[String]) -> Result<()> {
+    pub(crate) fn ask(&self, request: &Request) -> Result<()> {
         super::kernel::remove(&self.results())?;
         fs::create_dir_all(self.results())?;
         let _ = fs::remove_file(self.console());
-        fs::write(self.results().join(protocol::REQUEST), request.join("\n"))
+        fs::write(self.results().join(protocol::REQUEST), request.to_text())
             .context("cannot write the request")
     }
 }

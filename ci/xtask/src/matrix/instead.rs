@@ -6,7 +6,7 @@ use std::io::{Write, stdout};
 use anyhow::Result;
 
 use super::folder::{self, Folder};
-use super::options::Options;
+use super::options::{DEFAULT_SEED, Options};
 use super::{Ended, exit_code, runs, series};
 use crate::{child, exit};
 
@@ -27,7 +27,8 @@ pub(crate) fn instead(filters: &[String], arguments: &[String]) -> Result<u8> {
     let options = Options {
         kernel: vec![newest.into()],
         filters: filters.into(),
-        arguments: carried.arguments,
+        gauntlet_run: Some(carried.arguments),
+        seed: DEFAULT_SEED,
         ..Options::default()
     };
     let selected = series::select(&options.kernel, None).map_err(anyhow::Error::msg)?;

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 
 use super::{
     kernel::{self, Kernel},
-    mirror::Mirror,
+    mirror::{Mirror, sources},
     package, say,
     series::{self, Series},
 };
@@ -29,7 +29,12 @@ impl Library {
             .collect();
         suites.sort_unstable();
         suites.dedup();
-        let mirror = Mirror::open(&shelf.join("apt"), &suites, refresh);
+        let mirror = sources(&suites)
+            .and_then(|sources| Mirror::open(&shelf.join("apt"), &sources, refresh));
+        Self::of(shelf, mirror)
+    }
+
+    fn of(shelf: PathBuf, mirror: Result<Mirror>) -> Self {
         let (mirror, index) = match mirror.and_then(|mirror| Ok((mirror.kernels()?, mirror))) {
             Ok((index, mirror)) => (Ok(mirror), index),
             Err(error) => (Err(error), Vec::new()),
@@ -106,4 +111,65 @@ fn kept_or(folder: &Path, why: &str) -> Result<Kernel> {
         "{name}: taking {release}, which was kept, because {why}"
     ));
     Ok(kernel)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::matrix::doctored::Repository;
+
+    const SERIES: &Series = &series::ALL[0];
+
+    fn library(repository: &Repository, sources: &[String]) -> Library {
+        let shelf = repository.shelf();
+        let mirror = Mirror::open(&shelf.join("apt"), sources, true);
+        Library::of(shelf, mirror)
+    }
+
+    fn refused(library: &Library) -> String {
+        match library.kernel(SERIES) {
+            Ok(kernel) => panic!("{} was taken", kernel.image.display()),
+            Err(error) => format!("{error:#}")
+                .lines()
+                .next()
+                .unwrap_or_default()
+                .into(),
+        }
+    }
+
+    /// apt, its index and its downloads are the real ones; only the repository is ours.
+    #[test]
+    fn a_package_is_kept_when_it_is_that_of_the_index_and_refused_when_not() {
+        let repository = Repository::make("package").unwrap();
+        let kernel = library(&repository, &repository.trusted())
+            .kernel(SERIES)
+            .unwrap();
+        assert!(kernel.image.is_file());
+        assert!(kernel.modules[0].ends_with("00-virtio_pci.ko"));
+
+        let repository = Repository::make("corrupted").unwrap();
+        repository.corrupt().unwrap();
+        let library = library(&repository, &repository.trusted());
+        let said = refused(&library);
+        assert!(
+            said.starts_with("linux-image-5.10.0-99-amd64 5.10.1-1 cannot be had: ")
+                && said.contains("Hash Sum mismatch"),
+            "{said}"
+        );
+        // Nothing of it is there to be taken by the next run.
+        let place = repository.shelf().join("5.10");
+        assert!(Kernel::kept(&place.join("5.10.0-99-amd64")).is_none());
+        let left = std::fs::read_dir(place.join("download")).unwrap().count();
+        assert_eq!(left, 0);
+    }
+
+    #[test]
+    fn an_index_that_nobody_signed_is_refused() {
+        let repository = Repository::make("unsigned").unwrap();
+        let said = refused(&library(&repository, &repository.untrusted()));
+        assert!(
+            said.starts_with("no kernel of 5.10 can be had: the mirror's index cannot be had"),
+            "{said}"
+        );
+    }
 }

@@ -30,18 +30,18 @@ pub(crate) struct Mirror {
 }
 
 impl Mirror {
-    /// Makes sure of an index of `suites` that is not older than a day; with `refresh`, of a new one.
+    /// Makes sure of an index of `sources`, lines of a sources.list, that is not older than a day; with
+    /// `refresh`, of a new one.
     ///
     /// # Errors
-    /// When there is no mirror, it cannot be reached, or a signature is wrong.
-    pub(crate) fn open(work: &Path, suites: &[&str], refresh: bool) -> Result<Self> {
+    /// When the mirror cannot be reached, or a signature is wrong.
+    pub(crate) fn open(work: &Path, sources: &[String], refresh: bool) -> Result<Self> {
         let apt = Apt::in_folder(work)?;
         let mirror = Self {
             apt,
             work: work.into(),
         };
         let stamp = work.join("updated");
-        let sources = sources(suites)?;
         let same = fs::read_to_string(&stamp).is_ok_and(|text| text == sources.join("\n"));
         let age = fs::metadata(&stamp)
             .and_then(|meta| meta.modified())
@@ -51,7 +51,7 @@ impl Mirror {
             return Ok(mirror);
         }
         say("fetching the mirror's index");
-        mirror.apt.set_sources(&sources)?;
+        mirror.apt.set_sources(sources)?;
         let mut update = mirror.apt.command("apt-get");
         // A suite that could not be had must not pass for one without kernels.
         update.args(["-q", "-o", "APT::Update::Error-Mode=any", "update"]);
@@ -178,7 +178,10 @@ pub(crate) fn check(path: &Path, sha256: &str) -> Result<()> {
 }
 
 /// Lines of a sources.list: the suites, from the mirror of Debian that apt is configured with.
-fn sources(suites: &[&str]) -> Result<Vec<String>> {
+///
+/// # Errors
+/// When there is no such mirror.
+pub(crate) fn sources(suites: &[&str]) -> Result<Vec<String>> {
     let configured = child::quiet(child::command("apt-get").args([
         "indextargets",
         "--format",

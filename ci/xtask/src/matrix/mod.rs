@@ -9,7 +9,7 @@
 
 use std::{
     fs,
-    io::{Write, stdout},
+    io::{IsTerminal, Write, stdin, stdout},
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -19,8 +19,11 @@ use gauntlet_guest::qemu::Accelerator;
 
 mod accelerator;
 mod build;
+mod collect;
 mod console;
 mod cpio;
+#[cfg(test)]
+mod doctored;
 mod faults;
 mod folder;
 mod gate;
@@ -32,10 +35,12 @@ mod options;
 mod package;
 mod refusal;
 mod report;
+mod repro;
 mod results;
 mod series;
 mod support;
 mod targets;
+mod terminal;
 mod verdict;
 mod vm;
 
@@ -44,7 +49,7 @@ use kernel::Kernel;
 use options::Format;
 use report::Run;
 use results::Results;
-use verdict::{Judgement, Verdict};
+use verdict::{Judgement, Seen, Verdict};
 
 pub(crate) use gate::{faults_gate, gate};
 pub(crate) use instead::instead;
@@ -57,6 +62,22 @@ struct Target {
     name: String,
     folder: Folder,
     configuration: PathBuf,
+    /// Image and modules, as they were named, of a kernel of one's own.
+    own: Option<(PathBuf, PathBuf)>,
+}
+
+impl Target {
+    /// The arguments that name this kernel once more.
+    fn again(&self) -> String {
+        match &self.own {
+            None => format!(" --kernel {}", self.name),
+            Some((image, modules)) => format!(
+                " --kernel-image {} --modules {}",
+                image.display(),
+                modules.display()
+            ),
+        }
+    }
 }
 
 pub(crate) fn run(options: &Options) -> Result<u8> {
@@ -65,7 +86,8 @@ pub(crate) fn run(options: &Options) -> Result<u8> {
         return Ok(exit::OK);
     }
     if options.table {
-        print!("{}", support::Table::read()?.markdown());
+        let table = support::Table::read()?;
+        print!("{}\n{}", table.markdown(), table.costs());
         return Ok(exit::OK);
     }
     if (options.format == Format::Json) != (options.list && options.format != Format::Human) {
@@ -91,6 +113,21 @@ pub(crate) fn run(options: &Options) -> Result<u8> {
         eprintln!("xtask: this shard has no kernel");
         return Ok(exit::NOTHING);
     }
+    if let Some(folder) = &options.collect {
+        return collect::collect(folder, &names);
+    }
+    if options.repro.is_some() && options.kernel_image.is_none() && names.len() != 1 {
+        eprintln!(
+            "xtask: --repro is for one kernel; name it with --kernel, or with --kernel-image and --modules"
+        );
+        return Ok(exit::USAGE);
+    }
+    if options.keep && !(stdin().is_terminal() && stdout().is_terminal()) {
+        eprintln!(
+            "xtask: --keep opens a shell in the guest, which needs a terminal, and here is none"
+        );
+        return Ok(exit::NO_VERDICT);
+    }
     let runs = match runs(options, &selected)? {
         Ended::Early(code) => return Ok(code),
         Ended::Ran(runs) => runs,
@@ -109,18 +146,26 @@ enum Ended {
 
 /// Builds, fetches, boots and judges.
 fn runs(options: &Options, selected: &[&series::Series]) -> Result<Ended> {
-    if let Some(code) = setup::blocked(setup::Scope::Vm)? {
+    let scope = match options.prebuilt {
+        None => setup::Scope::Vm,
+        Some(_) => setup::Scope::Boot,
+    };
+    if let Some(code) = setup::blocked(scope)? {
         return Ok(Ended::Early(code));
     }
     let _one_matrix_at_a_time = folder::lock()?;
-    let Some(bin) = build::build()? else {
+    let Some(bin) = programs(options)? else {
         eprintln!("xtask: gauntlet does not build, so nothing was run");
         return Ok(Ended::Early(exit::NO_VERDICT));
     };
+    if options.build {
+        say(format!("built into {}", bin.display()));
+        return Ok(Ended::Early(exit::OK));
+    }
     // A selection without cases is not worth a boot.
     let mut list = child::command(bin.join("gauntlet"));
     list.arg("list")
-        .args(&options.filters)
+        .args(options.selection())
         .current_dir(paths::repo_root());
     let listed = child::output(&mut list)?;
     if !listed.status.success() {
@@ -170,6 +215,9 @@ fn runs(options: &Options, selected: &[&series::Series]) -> Result<Ended> {
             };
             return Ok(Ended::Early(code));
         }
+        if options.repro.is_some() {
+            return repro::repro(first, options, limit).map(Ended::Early);
+        }
         let table = support::Table::read()?;
         for target in &targets {
             runs.push(one(target, options, accelerator, limit, &table)?);
@@ -177,6 +225,20 @@ fn runs(options: &Options, selected: &[&series::Series]) -> Result<Ended> {
     }
     runs.sort_by_key(|run| selected.iter().position(|series| series.name == run.kernel));
     Ok(Ended::Ran(runs))
+}
+
+/// The folder of what is run in the guests. `None` when something does not build.
+fn programs(options: &Options) -> Result<Option<PathBuf>> {
+    if let Some(folder) = &options.prebuilt {
+        return build::prebuilt(folder).map(Some);
+    }
+    let Some(bin) = build::build()? else {
+        return Ok(None);
+    };
+    if options.faults && build::refused()?.is_none() {
+        return Ok(None);
+    }
+    Ok(Some(bin))
 }
 
 /// What can be booted, and for what cannot, why.
@@ -201,6 +263,7 @@ fn prepare(
                 name: series.name.into(),
                 folder,
                 configuration: paths::repo_root().join("vmtest.toml"),
+                own: None,
             }),
             Err(error) => runs.push(Run {
                 kernel: series.name.into(),
@@ -231,6 +294,7 @@ fn own(image: &Path, modules: &Path, init: &Path) -> Result<Target> {
         name: NAME.into(),
         folder,
         configuration,
+        own: Some((image.into(), modules.into())),
     })
 }
 
@@ -241,30 +305,24 @@ fn one(
     limit: Duration,
     table: &support::Table,
 ) -> Result<Run> {
-    let mut request = options.selection();
-    request.extend_from_slice(&options.arguments);
-    if !request
-        .iter()
-        .any(|argument| argument.starts_with("--seed"))
-    {
-        request.extend(["--seed".into(), options.seed.to_string()]);
-    }
-    target.folder.ask(&request)?;
+    target.folder.ask(&options.request())?;
     let start = Instant::now();
-    let seen = vm::run(&target.name, &target.folder, &target.configuration, limit)?;
+    let seen = vm::run(
+        &target.name,
+        &target.folder,
+        &target.configuration,
+        limit,
+        None,
+    )?;
+    let judgement = judge(target, &seen, table)?;
     let results = seen.results.as_ref().ok();
-    let mut differences = results.map_or_else(Vec::new, |results| {
-        verdict::differences(&target.name, results, table)
-    });
-    for refusal in refusal::keep(&target.name, &target.folder, results)? {
-        differences.push(format!("the refusal is kept in {}", refusal.display()));
-    }
-    let judgement = verdict::judge(&seen, &differences);
     let took = start.elapsed();
     if let Some(case) = results.and_then(Results::first_red) {
         say(format!(
-            "again: cargo xtask matrix --kernel {} --seed {} --exact {}",
-            target.name, options.seed, case.id
+            "again: gauntlet repro {} --seed {}{}",
+            case.id,
+            options.seed,
+            target.again()
         ));
     }
     say(format!(
@@ -283,6 +341,16 @@ fn one(
         results: seen.results.ok(),
         took,
     })
+}
+
+/// Judges a run; what the kernel refused is kept.
+fn judge(target: &Target, seen: &Seen, table: &support::Table) -> Result<Judgement> {
+    let results = seen.results.as_ref().ok();
+    let mut differences = results.map_or_else(Vec::new, |results| {
+        verdict::differences(&target.name, results, table)
+    });
+    differences.extend(refusal::keep(&target.name, &target.folder, results)?);
+    Ok(verdict::judge(seen, &differences))
 }
 
 fn publish(options: &Options, runs: &[Run], disagreements: &[String]) -> Result<()> {

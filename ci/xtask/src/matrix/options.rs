@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use gauntlet_guest::protocol::{Request, Task};
 
 use super::series::Shard;
 
@@ -27,13 +28,29 @@ pub(crate) struct Options {
     /// Fetch and build everything that plain `vmtest` needs, and run nothing
     #[arg(long)]
     pub(super) prepare: bool,
+    /// Build what the guests run into target/matrix/bin, and run nothing
+    #[arg(long, conflicts_with_all = ["prebuilt", "prepare"])]
+    pub(super) build: bool,
+    /// Build nothing: take what --build left, here or on another machine
+    #[arg(long, value_name = "DIR")]
+    pub(super) prebuilt: Option<PathBuf>,
+    /// One case, by its whole id, with everything that was seen of it, as `gauntlet repro` shows it
+    #[arg(long, value_name = "CASE", conflicts_with_all = ["filters", "exact", "prepare", "faults", "build", "junit", "summary"])]
+    pub(super) repro: Option<String>,
+    /// With --repro: leave everything as it is, and open a shell in the guest
+    #[arg(long, requires = "repro")]
+    pub(super) keep: bool,
+    /// Run nothing: read what runs with --format ndjson printed, from the files in this folder, and be
+    /// red unless every kernel is among them and green
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["repro", "prepare", "faults", "build", "prebuilt", "kernel_image"])]
+    pub(super) collect: Option<PathBuf>,
     /// Instead of the suite: guests that go wrong on purpose, each of which has to be told as that
-    #[arg(long)]
+    #[arg(long, conflicts_with = "prebuilt")]
     pub(super) faults: bool,
     /// Print the selected kernels, and run nothing
     #[arg(long)]
     pub(super) list: bool,
-    /// Print the README's table of support.toml, and run nothing
+    /// Print the tables that README.md and ci/README.md have of support.toml, and run nothing
     #[arg(long)]
     pub(super) table: bool,
     /// Print the text of vmtest.toml, and do nothing else
@@ -60,9 +77,9 @@ pub(crate) struct Options {
     /// Substrings of case ids; several are OR-ed
     #[arg(value_name = "FILTER")]
     pub(super) filters: Vec<String>,
-    /// More arguments for `gauntlet run`.
+    /// Instead of the test binary: `gauntlet run` with these arguments.
     #[arg(skip)]
-    pub(super) arguments: Vec<String>,
+    pub(super) gauntlet_run: Option<Vec<String>>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
@@ -74,9 +91,61 @@ pub(super) enum Format {
 }
 
 impl Options {
-    /// The cases, as arguments of `gauntlet list` and `gauntlet run`.
+    /// The cases, as arguments of `gauntlet list` and of whatever runs them.
     pub(super) fn selection(&self) -> Vec<String> {
+        if let Some(case) = &self.repro {
+            return vec![case.clone(), "--exact".into()];
+        }
         let exact = self.exact.then(|| "--exact".to_owned());
         self.filters.iter().cloned().chain(exact).collect()
+    }
+
+    /// What a guest is to run.
+    pub(super) fn request(&self) -> Request {
+        let (task, mut arguments) = match (&self.repro, &self.gauntlet_run) {
+            (Some(case), _) => (Task::Repro, vec![case.clone()]),
+            (None, Some(more)) => (Task::Run, [self.selection(), more.clone()].concat()),
+            (None, None) => (Task::Test, self.selection()),
+        };
+        let named = |argument: &String| argument.split('=').next() == Some("--seed");
+        if !arguments.iter().any(named) {
+            arguments.extend(["--seed".into(), self.seed.to_string()]);
+        }
+        if self.keep {
+            arguments.push("--shell".into());
+        }
+        Request { task, arguments }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn filters_and_seed_reach_whatever_is_run() {
+        let options = Options {
+            filters: vec!["a".into(), "b".into()],
+            exact: true,
+            seed: 7,
+            ..Options::default()
+        };
+        let words = |options: &Options| options.request().arguments.join(" ");
+        assert_eq!(options.request().task, Task::Test);
+        assert_eq!(words(&options), "a b --exact --seed 7");
+        let run = Options {
+            gauntlet_run: Some(vec!["--seed=5".into(), "--jobs=1".into()]),
+            ..options
+        };
+        assert_eq!(run.request().task, Task::Run);
+        assert_eq!(words(&run), "a b --exact --seed=5 --jobs=1");
+        let repro = Options {
+            repro: Some("a::b".into()),
+            keep: true,
+            seed: 7,
+            ..Options::default()
+        };
+        assert_eq!(repro.request().task, Task::Repro);
+        assert_eq!(words(&repro), "a::b --seed 7 --shell");
     }
 }

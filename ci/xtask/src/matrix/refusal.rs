@@ -11,7 +11,7 @@ use super::{
     results::Results,
 };
 
-/// Keeps the logs of all programs that a kernel refused; returns where.
+/// Keeps the logs of all programs that a kernel refused; returns a line for each, with where and why.
 ///
 /// # Errors
 /// When they cannot be written.
@@ -19,7 +19,7 @@ pub(crate) fn keep(
     kernel: &str,
     folder: &Folder,
     results: Option<&Results>,
-) -> Result<Vec<PathBuf>> {
+) -> Result<Vec<String>> {
     let mut kept = Vec::new();
     let programs = results.into_iter().flat_map(|results| {
         results
@@ -28,36 +28,59 @@ pub(crate) fn keep(
             .map(move |program| (results, program))
     });
     for (results, program) in programs.filter(|(_, program)| !program.loaded) {
-        let log = folder
-            .results()
-            .join(protocol::VERIFIER)
-            .join(format!("{}.log", program.name));
-        let log = fs::read_to_string(&log).unwrap_or_default();
-        let place = root().join("refusals").join(kernel).join(&program.name);
+        let left = |end: &str| {
+            let file = format!("{}.{end}", program.name);
+            fs::read_to_string(folder.results().join(protocol::VERIFIER).join(file))
+        };
+        let log = left("log").unwrap_or_default();
+        let place = place(kernel, &program.name);
         fs::create_dir_all(&place).with_context(|| format!("cannot create {}", place.display()))?;
         fs::write(place.join("verifier.log"), &log)?;
         fs::write(
             place.join("about.txt"),
-            about(&results.release, &program.name, &log),
+            about(&results.release, &program.name, left("source").ok(), &log),
         )?;
-        kept.push(place);
+        kept.push(format!(
+            "the refusal is kept in {}: {}",
+            place.display(),
+            reason(&log)
+        ));
     }
     Ok(kept)
 }
 
-fn about(release: &str, program: &str, log: &str) -> String {
-    let source = last_source_line(log).unwrap_or("unknown: the log names no source");
-    let end: Vec<&str> = log
-        .lines()
-        .rev()
-        .filter(|line| !line.trim().is_empty())
-        .take(3)
-        .collect();
-    let end: Vec<&str> = end.into_iter().rev().collect();
+/// Where the refusal of a program by a kernel is kept.
+pub(crate) fn place(kernel: &str, program: &str) -> PathBuf {
+    root().join("refusals").join(kernel).join(program)
+}
+
+fn about(release: &str, program: &str, place: Option<String>, log: &str) -> String {
+    let text = last_source_line(log).unwrap_or("the log names no source");
+    let place = place.unwrap_or_else(|| "unknown".into());
+    let mut end: Vec<&str> = said_last(log).take(3).collect();
+    end.reverse();
     format!(
-        "kernel: {release}\nprogram: {program}\nsource: {source}\nverifier: {}\n",
+        "kernel: {release}\nprogram: {program}\nsource: {place}: {text}\nverifier: {}\n",
         end.join("\n          ")
     )
+}
+
+/// Why, in the verifier's own words.
+fn reason(log: &str) -> &str {
+    said_last(log).next().unwrap_or("it did not say why")
+}
+
+/// The lines of a log from its end.
+fn said_last(log: &str) -> impl Iterator<Item = &str> {
+    let said = log.lines().rev().filter(|line| !line.trim().is_empty());
+    said.filter(|line| !is_statistics(line))
+}
+
+/// What follows the reason in a log.
+fn is_statistics(line: &str) -> bool {
+    ["verification time ", "stack depth ", "processed "]
+        .iter()
+        .any(|start| line.starts_with(start))
 }
 
 /// The verifier writes the source before the instructions that came of it: `; let x = y; @ flow.rs:12`.
@@ -77,7 +100,7 @@ mod tests {
 
     #[test]
     fn the_source_line_is_the_last_the_verifier_named() {
-        let about = about("5.10.0-32-amd64", "planted", LOG);
+        let about = about("5.10.0-32-amd64", "planted", Some("flow.rs:12".into()), LOG);
         assert!(
             about.contains("kernel: 5.10.0-32-amd64\nprogram: planted\n"),
             "{about}"
@@ -86,7 +109,17 @@ mod tests {
             .lines()
             .find(|line| line.starts_with("source: "))
             .unwrap();
-        assert!(!source.contains("unknown"), "{source}");
+        assert!(
+            source.starts_with("source: flow.rs:12: let a = b;"),
+            "{source}"
+        );
+        assert_eq!(reason(LOG), "R1 invalid mem access");
+        let statistics = format!("{LOG}stack depth 8\nprocessed 2 insns (limit 1000000)\n");
+        let about = super::about("5.10", "planted", None, &statistics);
+        assert!(
+            about.ends_with("R1 invalid mem access\n") && about.contains("source: unknown: let"),
+            "{about}"
+        );
     }
 
     #[test]
@@ -97,7 +130,13 @@ mod tests {
         let mut refused = whole();
         refused.programs[0].loaded = false;
         let kept = keep("test-only", &folder, Some(&refused)).unwrap();
-        assert!(kept[0].starts_with(root().join("refusals/test-only")));
+        let place = place("test-only", "gauntlet_watch");
+        let line = format!(
+            "the refusal is kept in {}: it did not say why",
+            place.display()
+        );
+        assert_eq!(kept, [line]);
+        assert!(place.join("about.txt").is_file());
         fs::remove_dir_all(root().join("refusals/test-only")).unwrap();
     }
 }

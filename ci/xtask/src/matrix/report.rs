@@ -91,6 +91,29 @@ mod tests {
     }
 
     #[test]
+    fn load_cost_and_headroom_are_in_every_form_for_people_and_programs() {
+        let runs = runs();
+        let text = human(&runs);
+        for (row, cells) in [
+            ("gauntlet_watch: verified instructions", ["1000", "-"]),
+            ("gauntlet_watch: instructions left, %", ["99", "-"]),
+            ("gauntlet_watch: stack left, %", ["60", "-"]),
+            ("gauntlet_watch: tail calls left", ["0", "-"]),
+        ] {
+            let line = text.lines().find_map(|line| line.strip_prefix(row));
+            let found: Vec<&str> = line.unwrap_or_default().split_whitespace().collect();
+            assert_eq!(found, cells, "{row}");
+        }
+        let text = markdown(&runs);
+        let row = "| 5.10 | `gauntlet_watch` | 0 | 1000 | 99 % | 200 | 60 % | 0 | 2000 |";
+        assert!(text.contains(row), "{text}");
+        assert!(text.contains("| 7.3 | `gauntlet_watch` | - |"), "{text}");
+        let text = ndjson(&runs);
+        let headroom = r#""headroom":{"verified_instructions":999000,"#;
+        assert!(text.contains(headroom), "{text}");
+    }
+
+    #[test]
     fn ndjson_is_one_object_a_line() {
         let text = ndjson(&runs());
         let kinds: Vec<String> = text

@@ -5,6 +5,9 @@ use std::{collections::BTreeMap, fs, path::Path};
 use gauntlet_guest::protocol;
 use serde::{Deserialize, Serialize};
 
+/// The configuration of the programs that is not named.
+const DEFAULT: &str = "default";
+
 /// One case, as far as the matrix looks at it.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 pub(crate) struct Case {
@@ -40,13 +43,36 @@ pub(crate) struct Summary {
 /// What loading one program cost, as `mtls-probe programs` says.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 pub(crate) struct Program {
+    /// With `@CONFIGURATION`, unless that is the default one.
     pub(crate) name: String,
+    pub(crate) configuration: String,
     /// False when the kernel refused it; what the verifier said is in `programs.log`.
     pub(crate) loaded: bool,
     pub(crate) load_us: Option<u64>,
     pub(crate) verified_instructions: Option<u64>,
     pub(crate) jited_bytes: Option<u64>,
     pub(crate) stack_bytes: Option<u64>,
+    /// What this kernel allows; unknown of a program that was refused.
+    pub(crate) limits: Option<Limits>,
+    /// What is left of it.
+    pub(crate) headroom: Option<Limits>,
+}
+
+/// What a kernel allows one program, or how much of that is left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Limits {
+    pub(crate) verified_instructions: Option<u64>,
+    pub(crate) stack_bytes: Option<u64>,
+    pub(crate) tail_calls: Option<u64>,
+}
+
+impl Program {
+    /// How much is left of one of the limits, percent, rounded down.
+    pub(crate) fn left(&self, of: fn(&Limits) -> Option<u64>) -> Option<u64> {
+        let (left, limit) = (of(self.headroom.as_ref()?)?, of(self.limits.as_ref()?)?);
+        (left * 100).checked_div(limit)
+    }
 }
 
 /// A whole result.
@@ -57,7 +83,7 @@ pub(crate) struct Results {
     pub(crate) cases: Vec<Case>,
     pub(crate) summary: Summary,
     pub(crate) programs: Vec<Program>,
-    /// The exit code of `gauntlet run`.
+    /// The exit code of what was run.
     pub(crate) code: i32,
 }
 
@@ -77,7 +103,7 @@ enum Record {
 #[derive(Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 enum ProgramRecord {
-    Program(Program),
+    Program(Box<Program>),
     #[serde(other)]
     Other,
 }
@@ -161,8 +187,21 @@ fn read_programs(text: &str) -> Result<Vec<Program>, String> {
     for line in text.lines() {
         let record = serde_json::from_str(line)
             .map_err(|error| format!("{}: {error}", protocol::PROGRAMS))?;
-        if let ProgramRecord::Program(program) = record {
-            programs.push(program);
+        if let ProgramRecord::Program(mut program) = record {
+            if program.configuration != DEFAULT {
+                program.name = format!("{}@{}", program.name, program.configuration);
+            }
+            if programs
+                .iter()
+                .any(|one: &Program| one.name == program.name)
+            {
+                return Err(format!(
+                    "{} names {} twice",
+                    protocol::PROGRAMS,
+                    program.name
+                ));
+            }
+            programs.push(*program);
         }
     }
     if programs.is_empty() {
@@ -235,7 +274,7 @@ pub(crate) mod tests {
         results
     }
 
-    pub(crate) const PROGRAM: &str = r#"{"type":"program","name":"gauntlet_watch","loaded":true,"load_us":100,"verified_instructions":1000,"jited_bytes":2000,"stack_bytes":200}"#;
+    pub(crate) const PROGRAM: &str = r#"{"type":"program","name":"gauntlet_watch","configuration":"default","loaded":true,"load_us":100,"verified_instructions":1000,"jited_bytes":2000,"stack_bytes":200,"limits":{"verified_instructions":1000000,"stack_bytes":512,"tail_calls":33},"headroom":{"verified_instructions":999000,"stack_bytes":312,"tail_calls":0}}"#;
 
     #[test]
     fn a_whole_result_is_read_and_scored() {
@@ -273,6 +312,18 @@ pub(crate) mod tests {
         let none = [START.replace(":2}", ":0}"), SUMMARY.replace(":2,", ":0,")].join("\n");
         assert_eq!(read_cases(&none), Err("no case was run".into()));
         assert!(read_programs("").is_err());
+    }
+
+    #[test]
+    fn another_configuration_is_another_program_and_headroom_is_read() {
+        let other = PROGRAM.replace(r#""default""#, r#""small""#);
+        let programs = read_programs(&[PROGRAM, &other].join("\n")).unwrap();
+        assert_eq!(programs[1].name, "gauntlet_watch@small");
+        let left = |of| programs[0].left(of);
+        assert_eq!(left(|limits| limits.verified_instructions), Some(99));
+        assert_eq!(left(|limits| limits.stack_bytes), Some(60));
+        assert_eq!(left(|limits| limits.tail_calls), Some(0));
+        assert!(read_programs(&[PROGRAM, PROGRAM].join("\n")).is_err());
     }
 
     #[test]

@@ -13,16 +13,21 @@ use std::{
 use anyhow::{Context, Result};
 use serde::Deserialize;
 
-use super::{results::Program, series};
+use super::{
+    results::{Limits, Program},
+    series,
+};
 use crate::paths;
 
 /// How much worse than the baseline a cost may be, in percent.
 const TOLERANCE: u64 = 10;
 
 /// The whole file.
-#[derive(Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Table {
+    /// What every kernel allows one program.
+    pub(crate) limits: Limits,
     /// By series, then by program.
     pub(crate) kernel: BTreeMap<String, BTreeMap<String, Entry>>,
 }
@@ -130,6 +135,36 @@ impl Table {
         text
     }
 
+    /// What loading costs, by what is written down, and how much of the kernel's limits is left: kernels
+    /// as rows, oldest first, for each program instructions and stack.
+    pub(crate) fn costs(&self) -> String {
+        let mut text = String::from(
+            "| Linux | program | verified instructions | left | stack, bytes | left |\n|---|---|---|---|---|---|\n",
+        );
+        let left = |used: Option<u64>, limit: Option<u64>| match (used, limit) {
+            (Some(used), Some(limit)) if limit > 0 => {
+                format!("{used} | {} %", limit.saturating_sub(used) * 100 / limit)
+            }
+            _ => "- | -".into(),
+        };
+        for series in &series::ALL {
+            for (program, entry) in self.kernel.get(series.name).into_iter().flatten() {
+                // Writing to a String cannot fail.
+                let _ = writeln!(
+                    text,
+                    "| {} | `{program}` | {} | {} |",
+                    series.name,
+                    left(
+                        entry.verified_instructions,
+                        self.limits.verified_instructions
+                    ),
+                    left(entry.stack_bytes, self.limits.stack_bytes)
+                );
+            }
+        }
+        text
+    }
+
     /// How a program differs from what is written down; a kernel of one's own is not written down.
     pub(crate) fn differs(&self, series: &str, program: &Program) -> Option<String> {
         let programs = self.kernel.get(series)?;
@@ -146,9 +181,15 @@ impl Table {
                 "{name} loads on {series}, though support.toml says `unsupported`: raise what is promised"
             )),
             (_, false) => None,
-            (_, true) => entry
-                .dearer(program)
-                .map(|cost| format!("{name} on {series}: {cost}")),
+            (_, true) => match program.limits {
+                Some(limits) if limits != self.limits => Some(format!(
+                    "{series} allows a program {limits:?}; support.toml says {:?}",
+                    self.limits
+                )),
+                _ => entry
+                    .dearer(program)
+                    .map(|cost| format!("{name} on {series}: {cost}")),
+            },
         }
     }
 }
@@ -184,18 +225,24 @@ impl Entry {
 mod tests {
     use super::*;
 
-    const TABLE: &str = "[kernel.\"5.10\"]\n\
+    const LIMITS: &str =
+        "[limits]\nverified_instructions = 1000000\nstack_bytes = 512\ntail_calls = 33\n";
+    const TABLE: &str = "[limits]\nverified_instructions = 1000000\nstack_bytes = 512\ntail_calls = 33\n\
+        [kernel.\"5.10\"]\n\
         gauntlet_watch = { is = \"works\", verified_instructions = 1000 }\n\
         gauntlet_old = { is = \"unsupported\", reason = \"needs 5.17\" }\n";
 
     fn program(name: &str, loaded: bool, verified: u64) -> Program {
         Program {
             name: name.into(),
+            configuration: "default".into(),
             loaded,
             load_us: None,
             verified_instructions: loaded.then_some(verified),
             jited_bytes: None,
             stack_bytes: None,
+            limits: None,
+            headroom: None,
         }
     }
 
@@ -238,16 +285,18 @@ mod tests {
 
     #[test]
     fn whatever_is_not_works_needs_a_reason() {
+        let parse = |kernel: &str| Table::parse(&format!("{LIMITS}{kernel}"));
         let without = "[kernel.\"5.10\"]\nx = { is = \"degraded\" }\n";
         assert!(
-            Table::parse(without)
+            parse(without)
                 .unwrap_err()
                 .to_string()
                 .contains("needs a reason")
         );
         let superfluous = "[kernel.\"5.10\"]\nx = { is = \"works\", reason = \"y\" }\n";
-        assert!(Table::parse(superfluous).is_err());
-        assert!(Table::parse("[kernel.\"5.10\"]\nx = { is = \"perhaps\" }\n").is_err());
+        assert!(parse(superfluous).is_err());
+        assert!(parse("[kernel.\"5.10\"]\nx = { is = \"perhaps\" }\n").is_err());
+        assert!(Table::parse("[kernel]\n").is_err(), "no limits");
     }
 
     #[test]
@@ -258,6 +307,44 @@ mod tests {
             "| Linux | `gauntlet_old` | `gauntlet_watch` |\n|---|---|---|\n\
              | 5.10 | unsupported: needs 5.17 | works |\n"
         );
+    }
+
+    #[test]
+    fn a_kernel_with_other_limits_differs() {
+        let table = Table::parse(TABLE).unwrap();
+        let mut small = program("gauntlet_watch", true, 1000);
+        small.limits = Some(table.limits);
+        assert_eq!(table.differs("5.10", &small), None);
+        small.limits = Some(Limits {
+            verified_instructions: Some(4096),
+            ..table.limits
+        });
+        let said = table.differs("5.10", &small).unwrap();
+        assert!(said.contains("4096") && said.contains("1000000"), "{said}");
+    }
+
+    #[test]
+    fn headroom_follows_from_the_limits() {
+        let costs = Table::parse(TABLE).unwrap().costs();
+        assert!(
+            costs.contains("| 5.10 | `gauntlet_watch` | 1000 | 99 % | - | - |\n"),
+            "{costs}"
+        );
+    }
+
+    #[test]
+    fn the_tables_of_the_documents_are_those_of_support_toml() {
+        let table = Table::read().unwrap();
+        for (file, text) in [
+            ("README.md", table.markdown()),
+            ("ci/README.md", table.costs()),
+        ] {
+            let document = fs::read_to_string(paths::repo_root().join(file)).unwrap();
+            assert!(
+                document.contains(&text),
+                "the table in {file} is stale; `cargo xtask matrix --table` prints both:\n{text}"
+            );
+        }
     }
 
     #[test]

@@ -126,7 +126,7 @@ pub(crate) fn judge(seen: &Seen, differences: &[String]) -> Judgement {
     let no_verdict = summary.hang + summary.infra > 0 || (results.code == 2);
     if no_verdict {
         if reasons.is_empty() {
-            reasons.push("gauntlet run reached no verdict".into());
+            reasons.push("the suite reached no verdict".into());
         }
         return Judgement {
             verdict: Verdict::Infra,
@@ -134,7 +134,7 @@ pub(crate) fn judge(seen: &Seen, differences: &[String]) -> Judgement {
         };
     }
     if results.code != 0 && reasons.is_empty() {
-        reasons.push(format!("gauntlet run ended with code {}", results.code));
+        reasons.push(format!("the suite ended with code {}", results.code));
     }
     let verdict = if reasons.is_empty() {
         Verdict::Pass

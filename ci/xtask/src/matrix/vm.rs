@@ -3,6 +3,7 @@
 use std::{
     fs::{self, File},
     io::{IsTerminal, stderr},
+    os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, Stdio},
     thread,
@@ -12,7 +13,7 @@ use std::{
 use anyhow::{Context, Result};
 use gauntlet_guest::{protocol, qemu::Accelerator};
 
-use super::{folder::Folder, results, say, verdict::Seen};
+use super::{folder::Folder, results, say, terminal::Terminal, verdict::Seen};
 use crate::{child, paths, setup};
 
 /// What boot and suite may take with KVM; in practice a tenth of it.
@@ -21,6 +22,24 @@ const LIMIT: Duration = Duration::from_secs(240);
 const TCG_SCALE: u32 = 4;
 /// How often a log that is no terminal hears that something still goes on.
 const STILL_RUNNING: Duration = Duration::from_secs(30);
+
+/// How long a guest may take.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limit {
+    /// From vmtest's start to its end.
+    pub(crate) whole: Duration,
+    /// From when the suite began: how long a boot takes depends on who else is busy.
+    pub(crate) suite: Duration,
+}
+
+impl From<Duration> for Limit {
+    fn from(whole: Duration) -> Self {
+        Self {
+            whole,
+            suite: whole,
+        }
+    }
+}
 
 /// The limit for a whole boot.
 pub(crate) fn limit(accelerator: Accelerator) -> Duration {
@@ -38,7 +57,8 @@ pub(crate) fn run(
     name: &str,
     folder: &Folder,
     configuration: &Path,
-    limit: Duration,
+    limit: impl Into<Limit>,
+    terminal: Option<&Terminal>,
 ) -> Result<Seen> {
     let vmtest = setup::CargoTool::VMTEST.program(&paths::cache_dir()?);
     let log = folder.path().join("vmtest.log");
@@ -54,8 +74,12 @@ pub(crate) fn run(
         .stdin(Stdio::null())
         .stdout(output.try_clone()?)
         .stderr(output);
+    if terminal.is_some() {
+        // Ctrl-C is a key of the guest's then; vmtest ends when the guest does.
+        command.process_group(0);
+    }
     let running = command.spawn().context("cannot start vmtest")?;
-    let timed_out = wait(running, name, folder, limit)?.then_some(limit);
+    let timed_out = wait(running, name, folder, limit.into(), terminal)?;
     let text =
         |path: PathBuf| String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned();
     Ok(Seen {
@@ -67,20 +91,39 @@ pub(crate) fn run(
     })
 }
 
-/// Waits, and says how far it is. True when the limit was reached; then vmtest was killed, and QEMU
-/// dies with it.
-fn wait(mut running: Child, name: &str, folder: &Folder, limit: Duration) -> Result<bool> {
+/// Waits, and says how far it is; or hands the terminal over, as soon as there is one to hand it to.
+/// Returns the limit that was reached, if one was; then vmtest was killed, and QEMU dies with it.
+fn wait(
+    mut running: Child,
+    name: &str,
+    folder: &Folder,
+    limit: Limit,
+    mut terminal: Option<&Terminal>,
+) -> Result<Option<Duration>> {
     let start = Instant::now();
-    let live = stderr().is_terminal();
+    let mut live = stderr().is_terminal();
     let mut told = start;
-    let ended_in_time = loop {
+    let mut begun: Option<Instant> = None;
+    let reached = loop {
         if running.try_wait()?.is_some() {
-            break true;
+            break None;
         }
-        if start.elapsed() >= limit {
+        if begun.is_none() && results::begun(&folder.results()) {
+            begun = Some(Instant::now());
+        }
+        let of_suite = begun.is_some_and(|begun| begun.elapsed() >= limit.suite);
+        if of_suite || start.elapsed() >= limit.whole {
             running.kill().context("cannot kill vmtest")?;
             running.wait()?;
-            break false;
+            break Some(if of_suite { limit.suite } else { limit.whole });
+        }
+        if let Some(guest) = terminal.and_then(Terminal::connect) {
+            terminal
+                .take()
+                .map_or(Ok(()), |terminal| terminal.hand_over(guest))?;
+            // Nobody waits for anything any more.
+            live = false;
+            told = Instant::now();
         }
         if live || told.elapsed() >= STILL_RUNNING {
             told = Instant::now();
@@ -100,7 +143,7 @@ fn wait(mut running: Child, name: &str, folder: &Folder, limit: Duration) -> Res
     if live {
         eprint!("\r\x1b[K");
     }
-    Ok(!ended_in_time)
+    Ok(reached)
 }
 
 fn progress(folder: &Folder) -> String {

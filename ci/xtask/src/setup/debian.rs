@@ -35,7 +35,7 @@ pub(super) fn ensure(scope: Scope) -> Result<Step> {
     if matches!(scope, Scope::Fuzz | Scope::All) {
         wanted.extend(FUZZ);
     }
-    if matches!(scope, Scope::Vm | Scope::All) {
+    if matches!(scope, Scope::Vm | Scope::Boot | Scope::All) {
         wanted.extend(VM);
     }
     if !Path::new("/var/lib/dpkg/status").exists() {

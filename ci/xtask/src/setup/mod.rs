@@ -28,6 +28,8 @@ pub(crate) enum Scope {
     Fuzz,
     /// What building needs, and virtual machines.
     Vm,
+    /// What virtual machines need, where everything was built before.
+    Boot,
     /// All that any command needs.
     All,
 }
@@ -53,16 +55,18 @@ pub(crate) fn ensure(scope: Scope) -> Result<Setup> {
     let _one_setup_at_a_time = lock(&cache)?;
     let toolchain = Toolchain::detect()?;
 
-    let mut steps = vec![
-        ("Debian packages", debian::ensure(scope)),
-        ("rustfmt and clippy", components::ensure(&toolchain)),
-        ("rust-src", rust_src::ensure(&toolchain, &cache)),
-        ("bpf-linker", bpf_linker::ensure(&toolchain, &cache)),
-    ];
+    let mut steps = vec![("Debian packages", debian::ensure(scope))];
+    if scope != Scope::Boot {
+        steps.extend([
+            ("rustfmt and clippy", components::ensure(&toolchain)),
+            ("rust-src", rust_src::ensure(&toolchain, &cache)),
+            ("bpf-linker", bpf_linker::ensure(&toolchain, &cache)),
+        ]);
+    }
     if matches!(scope, Scope::Fuzz | Scope::All) {
         steps.push(("cargo-fuzz", CargoTool::FUZZ.ensure(&cache)));
     }
-    if matches!(scope, Scope::Vm | Scope::All) {
+    if matches!(scope, Scope::Vm | Scope::Boot | Scope::All) {
         steps.push(("vmtest", CargoTool::VMTEST.ensure(&cache)));
     }
 

@@ -10,7 +10,7 @@ pub(crate) fn human(runs: &[Run]) -> String {
     let mut text = String::new();
     // Writing to a String cannot fail, here and below.
     let mut row = |name: &str, of: &dyn Fn(&Run) -> String| {
-        let _ = write!(text, "{name:<40}");
+        let _ = write!(text, "{name:<42}");
         for run in runs {
             let _ = write!(text, " {:>8}", of(run));
         }
@@ -57,6 +57,17 @@ pub(crate) fn human(runs: &[Run]) -> String {
         });
         row(&format!("{name}: stack, bytes"), &|run| {
             cost(run, |program| program.stack_bytes)
+        });
+        row(&format!("{name}: instructions left, %"), &|run| {
+            cost(run, |program| {
+                program.left(|limits| limits.verified_instructions)
+            })
+        });
+        row(&format!("{name}: stack left, %"), &|run| {
+            cost(run, |program| program.left(|limits| limits.stack_bytes))
+        });
+        row(&format!("{name}: tail calls left"), &|run| {
+            cost(run, |program| program.headroom?.tail_calls)
         });
     }
     for run in runs

@@ -2,7 +2,8 @@
 
 use std::fmt::Write;
 
-use super::{Run, cell, classes, junit::escape, number};
+use super::{Run, cell, classes, human::programs, junit::escape, number};
+use crate::matrix::results::Program;
 
 pub(crate) fn markdown(runs: &[Run]) -> String {
     let mut text = String::from("### Kernels\n\n");
@@ -39,6 +40,7 @@ pub(crate) fn markdown(runs: &[Run]) -> String {
         cells.extend(classes.iter().map(|class| cell(run, class)));
         row(cells);
     }
+    text.push_str(&costs(runs));
     for run in runs {
         for reason in &run.judgement.reasons {
             let verdict = run.judgement.verdict.name();
@@ -47,4 +49,40 @@ pub(crate) fn markdown(runs: &[Run]) -> String {
         }
     }
     text
+}
+
+/// What loading cost, and how much of the kernel's limits is left: a row for each kernel and program.
+fn costs(runs: &[Run]) -> String {
+    const HEAD: &str = "\n| kernel | program | load, ms | verified instructions | left | stack, bytes | left | tail calls left | machine code, bytes |\n\
+        |---|---|---|---|---|---|---|---|---|\n";
+    let percent =
+        |value: Option<u64>| value.map_or_else(|| "-".into(), |value| format!("{value} %"));
+    let mut rows = String::new();
+    for name in programs(runs) {
+        for run in runs {
+            let of_run = run.results.iter().flat_map(|results| &results.programs);
+            let program: Option<&Program> = of_run.into_iter().find(|one| one.name == name);
+            let of = |value: fn(&Program) -> Option<u64>| program.and_then(value);
+            // Writing to a String cannot fail.
+            let _ = writeln!(
+                rows,
+                "| {} | `{name}` | {} | {} | {} | {} | {} | {} | {} |",
+                run.kernel,
+                number(of(|program| program.load_us.map(|us| us / 1000))),
+                number(of(|program| program.verified_instructions)),
+                percent(of(
+                    |program| program.left(|limits| limits.verified_instructions)
+                )),
+                number(of(|program| program.stack_bytes)),
+                percent(of(|program| program.left(|limits| limits.stack_bytes))),
+                number(of(|program| program.headroom?.tail_calls)),
+                number(of(|program| program.jited_bytes)),
+            );
+        }
+    }
+    if rows.is_empty() {
+        rows
+    } else {
+        format!("{HEAD}{rows}")
+    }
 }
