@@ -232,7 +232,7 @@ fn parse(line: &[u8]) -> Line {
 }
 
 fn hex(text: &[u8]) -> Option<Vec<u8>> {
-    if text.is_empty() || text.len() % 2 != 0 || text.len() > LONGEST_LINE {
+    if text.is_empty() || !text.len().is_multiple_of(2) || text.len() > LONGEST_LINE {
         return None;
     }
     let digit = |byte: u8| char::from(byte).to_digit(16).map(|digit| digit as u8);

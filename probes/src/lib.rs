@@ -21,11 +21,14 @@
 //! Nothing here parses TLS: `gauntlet_wire` does, in the kernel.
 
 pub mod attach;
+pub mod capture_file;
 pub mod certificate;
 pub mod clock;
 pub mod cost;
 pub mod failure;
+pub mod hidden;
 pub mod host;
+pub mod keylog;
 pub mod load;
 pub mod netns;
 pub mod object;
