@@ -14,12 +14,13 @@ use ccm::Ccm;
 use ccm::consts::{U8, U12, U16};
 use chacha20poly1305::ChaCha20Poly1305;
 use gauntlet_wire::class::Class;
+use gauntlet_wire::event::Event;
 use gauntlet_wire::rules::{Cause, Failure};
 use gauntlet_wire::{Role, alert, record};
 use hkdf::Hkdf;
 use sha2::{Sha256, Sha384};
 
-use crate::keylog::{Label, Secret, Secrets};
+use crate::keylog::{KeyLog, Label, Secret, Secrets};
 
 type Aes128Ccm = Ccm<Aes128, U16, U12>;
 type Aes128Ccm8 = Ccm<Aes128, U8, U12>;
@@ -32,9 +33,18 @@ const PLAINTEXT: usize = 3;
 /// The longest tag.
 const TAG: usize = 16;
 
+/// An alert-sized record, opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Opened {
+    /// The secret that it was sealed with.
+    pub label: Label,
+    /// What it held.
+    pub content: Content,
+}
+
 /// What an alert-sized record held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Opened {
+pub enum Content {
     /// An alert: level, description.
     Alert(u8, u8),
     /// Data, or a piece of a handshake message.
@@ -48,6 +58,26 @@ pub enum Meaning {
     Failed(Alert),
     /// It is not shown to have failed: there is nothing to report.
     NoFailure,
+    /// The record is not the one that it failed by.
+    Unknown,
+}
+
+/// What is to be told of an event, once a key log was asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Look {
+    /// All of it, as the wire had it: it is not about a hidden TLS 1.3 alert, or there is no key log.
+    Plain,
+    /// The alert was this.
+    Named(Alert),
+    /// Nothing: the handshake is not shown to have failed.
+    NoFailure,
+    /// As the wire had it: the key log has no secrets of this connection.
+    NoKeys,
+    /// As the wire had it: the key log's secrets do not open the record.
+    Locked,
+    /// Nothing: the wire could not decide whether the handshake failed ([`Event::undecided`]), and no key log
+    /// could.
+    Undecided,
 }
 
 /// The alert that a handshake failed by.
@@ -69,11 +99,13 @@ pub fn open(suite: u16, secrets: &Secrets, sender: Role, sealed: &[u8]) -> Optio
         Role::Client => [Label::ClientHandshake, Label::ClientTraffic],
         Role::Server => [Label::ServerHandshake, Label::ServerTraffic],
     };
-    let plaintext = labels
-        .into_iter()
-        .filter_map(|label| secrets.secret(label))
-        .find_map(|secret| with(suite, secret, sealed))?;
-    Some(content(plaintext))
+    labels.into_iter().find_map(|label| {
+        let plaintext = with(suite, secrets.secret(label)?, sealed)?;
+        Some(Opened {
+            label,
+            content: content(plaintext),
+        })
+    })
 }
 
 /// What it means for the handshake that this was in the record that `cause` is about.
@@ -81,11 +113,17 @@ pub fn open(suite: u16, secrets: &Secrets, sender: Role, sealed: &[u8]) -> Optio
 /// * A close_notify of the server after the client's flight is the ordinary end of a handshake that was
 ///   good: whoever rejects says why. Before that, whoever closes leaves a handshake that is not done.
 /// * user_canceled announces a close_notify (RFC 8446 section 6.1) and means the same.
-/// * What is no alert proves nothing.
+/// * What is no alert proves nothing. But a piece of the server's own flight is not what it answered the
+///   client's with: then another record is meant, which nobody kept.
 #[must_use]
 pub fn meaning(cause: Cause, by: Role, opened: Opened) -> Meaning {
-    let Opened::Alert(level, description) = opened else {
-        return Meaning::NoFailure;
+    let Content::Alert(level, description) = opened.content else {
+        let of_flight = opened.label == Label::ServerHandshake;
+        return if of_flight && cause == Cause::LateHiddenAlert {
+            Meaning::Unknown
+        } else {
+            Meaning::NoFailure
+        };
     };
     let closing = matches!(description, alert::CLOSE_NOTIFY | alert::USER_CANCELED);
     if closing && cause == Cause::LateHiddenAlert {
@@ -108,6 +146,49 @@ pub fn meaning(cause: Cause, by: Role, opened: Opened) -> Meaning {
         description,
     })
 }
+
+/// Looks into what the wire took for a hidden alert, or could not decide about.
+#[must_use]
+pub fn look(event: &Event, log: Option<&KeyLog>) -> Look {
+    let look = log.map_or(Look::Plain, |log| open_event(event, log));
+    match look {
+        Look::Plain | Look::NoKeys | Look::Locked if event.undecided != 0 => Look::Undecided,
+        look => look,
+    }
+}
+
+fn open_event(event: &Event, log: &KeyLog) -> Look {
+    let Some(failure) = event
+        .verdict
+        .failure()
+        .filter(|failure| HIDDEN.contains(&failure.cause))
+    else {
+        return Look::Plain;
+    };
+    let Some(secrets) = event
+        .client_random()
+        .and_then(|random| log.secrets(&random))
+    else {
+        return Look::NoKeys;
+    };
+    let suite = event.flow.server().suite;
+    let sealed = event.sealed(failure.by).unwrap_or_default();
+    match open(suite, secrets, failure.by, sealed) {
+        Some(opened) => match meaning(failure.cause, failure.by, opened) {
+            Meaning::Failed(alert) => Look::Named(alert),
+            Meaning::NoFailure => Look::NoFailure,
+            Meaning::Unknown => Look::Locked,
+        },
+        None => Look::Locked,
+    }
+}
+
+/// TLS 1.3 alerts that the wire hides.
+const HIDDEN: [Cause; 3] = [
+    Cause::ClientHiddenAlert,
+    Cause::ServerHiddenAlert,
+    Cause::LateHiddenAlert,
+];
 
 /// Tries one secret.
 fn with(suite: u16, secret: &Secret, sealed: &[u8]) -> Option<[u8; PLAINTEXT]> {
@@ -180,17 +261,20 @@ fn expand(secret: &Secret, label: &str, into: &mut [u8]) -> Option<()> {
 }
 
 /// Section 5.4: the content type is the last byte that is not zero; zeros after it are padding.
-fn content(plaintext: [u8; PLAINTEXT]) -> Opened {
+fn content(plaintext: [u8; PLAINTEXT]) -> Content {
     match plaintext {
-        [level, description, record::ALERT] => Opened::Alert(level, description),
-        _ => Opened::NoAlert,
+        [level, description, record::ALERT] => Content::Alert(level, description),
+        _ => Content::NoAlert,
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use gauntlet_wire::flow::SEALED_AT;
+    use gauntlet_wire::side::Stage;
+    use zerocopy::FromZeros as _;
+
     use super::*;
-    use crate::keylog::KeyLog;
 
     fn bytes(hex: &str) -> Vec<u8> {
         let hex: String = hex.split_whitespace().collect();
@@ -226,11 +310,8 @@ mod tests {
         ]);
         for (role, record) in [(Role::Client, CLIENT_ALERT), (Role::Server, SERVER_ALERT)] {
             let record = bytes(record);
-            assert_eq!(
-                open(0x1301, &all, role, &record),
-                Some(Opened::Alert(1, 0)),
-                "{role:?}"
-            );
+            let opened = open(0x1301, &all, role, &record).map(|opened| opened.content);
+            assert_eq!(opened, Some(Content::Alert(1, 0)), "{role:?}");
             assert_eq!(open(0x1301, &all, role.peer(), &record), None);
             for suite in [0, 0x1302, 0x1303, 0x1304, 0x1305, 0xc02f] {
                 assert_eq!(open(suite, &all, role, &record), None, "{suite:#06x}");
@@ -295,7 +376,9 @@ mod tests {
                 for sequence in [0, 1, 2, SEQUENCES - 1] {
                     let record = seal(&secret, sequence, [2, 48, 21], tag);
                     let opened = open(suite, &known, role, &record);
-                    assert_eq!(opened, Some(Opened::Alert(2, 48)), "{suite:#06x} {label:?}");
+                    let content = Content::Alert(2, 48);
+                    let expected = Some(Opened { label, content });
+                    assert_eq!(opened, expected, "{suite:#06x} {label:?}");
                     assert_eq!(open(suite, &known, role.peer(), &record), None);
                 }
                 let late = seal(&secret, SEQUENCES, [2, 48, 21], tag);
@@ -314,33 +397,40 @@ mod tests {
             [2, 21, 0],  // an alert of one byte, padded
             [0, 0, 0],   // padding alone
         ] {
-            assert_eq!(content(plaintext), Opened::NoAlert, "{plaintext:?}");
-            for cause in Cause::ALL {
-                let meaning = meaning(cause, Role::Server, content(plaintext));
-                assert_eq!(meaning, Meaning::NoFailure);
+            let content = content(plaintext);
+            assert_eq!(content, Content::NoAlert, "{plaintext:?}");
+            for cause in HIDDEN {
+                for label in Label::ALL {
+                    let flight = label == Label::ServerHandshake;
+                    let expected = if flight && cause == Cause::LateHiddenAlert {
+                        Meaning::Unknown
+                    } else {
+                        Meaning::NoFailure
+                    };
+                    let opened = Opened { label, content };
+                    assert_eq!(meaning(cause, Role::Server, opened), expected);
+                }
             }
         }
     }
 
     #[test]
     fn an_alert_has_the_class_it_would_have_in_the_clear() {
-        let class = |cause, level, description| match meaning(
-            cause,
-            Role::Server,
-            Opened::Alert(level, description),
-        ) {
-            Meaning::Failed(alert) => {
-                assert_eq!((alert.level, alert.description), (level, description));
-                Some(alert.class)
+        let class = |cause, level, description| {
+            let opened = Opened {
+                label: Label::ServerTraffic,
+                content: Content::Alert(level, description),
+            };
+            match meaning(cause, Role::Server, opened) {
+                Meaning::Failed(alert) => {
+                    assert_eq!((alert.level, alert.description), (level, description));
+                    Some(alert.class)
+                }
+                Meaning::NoFailure => None,
+                Meaning::Unknown => panic!("an alert is known"),
             }
-            Meaning::NoFailure => None,
         };
-        let hidden = [
-            Cause::ClientHiddenAlert,
-            Cause::ServerHiddenAlert,
-            Cause::LateHiddenAlert,
-        ];
-        for cause in hidden {
+        for cause in HIDDEN {
             for (description, expected) in [
                 (48, Class::UnknownCa),
                 (45, Class::CertificateExpired),
@@ -366,5 +456,108 @@ mod tests {
             assert_eq!(class(Cause::ServerHiddenAlert, 1, description), early);
             assert_eq!(class(Cause::LateHiddenAlert, 1, description), None);
         }
+    }
+
+    /// The event of a server's record after the client's flight, with the random that [`secrets`] uses.
+    fn late(undecided: u8, sealed: &[u8]) -> Event {
+        let mut event = Event::new_zeroed();
+        let failure = gauntlet_wire::rules::UNDECIDED;
+        event.verdict = failure.into();
+        event.undecided = undecided;
+        event.flow.sides[0].stage = Stage::FLIGHT;
+        let server = &mut event.flow.sides[1];
+        (server.version, server.suite) = (record::TLS1_3, 0x1301);
+        server.sealed_len = sealed.len() as u8;
+        let at = usize::from(SEALED_AT[1]);
+        event.flow.bytes[at..at + sealed.len()].copy_from_slice(sealed);
+        event
+    }
+
+    fn log(label: Label, secret: &[u8]) -> KeyLog {
+        let secret: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
+        let mut log = KeyLog::new(1);
+        log.add(format!("{} {} {secret}\n", label.name(), "00".repeat(32)).as_bytes());
+        log
+    }
+
+    #[test]
+    fn what_the_wire_could_not_decide_a_key_log_decides() {
+        let secret = [9; 32];
+        let (log, empty) = (log(Label::ServerTraffic, &secret), KeyLog::new(1));
+        let rejection = seal::<Aes128Gcm, 16>(&secret, 0, [2, 48, 21], TAG);
+        let alert = Alert {
+            class: Class::UnknownCa,
+            level: 2,
+            description: 48,
+        };
+        let closing = seal::<Aes128Gcm, 16>(&secret, 2, [1, 0, 21], TAG);
+        let strange = seal::<Aes128Gcm, 16>(&[8; 32], 0, [2, 48, 21], TAG);
+        for undecided in [0, 1] {
+            let told = |known: Look| {
+                if undecided == 0 {
+                    known
+                } else {
+                    Look::Undecided
+                }
+            };
+            let look = |sealed: &[u8], log: Option<&_>| look(&late(undecided, sealed), log);
+            assert_eq!(look(&rejection, Some(&log)), Look::Named(alert));
+            assert_eq!(look(&closing, Some(&log)), Look::NoFailure);
+            assert_eq!(look(&strange, Some(&log)), told(Look::Locked));
+            assert_eq!(look(&rejection, Some(&empty)), told(Look::NoKeys));
+            assert_eq!(look(&rejection, None), told(Look::Plain));
+        }
+    }
+
+    #[test]
+    fn what_is_counted_is_what_was_told() {
+        use crate::hidden_count::HiddenCount;
+        use crate::probe::Counts;
+        use gauntlet_wire::counters::{ClassCount, Counter};
+
+        let secret = [9; 32];
+        let log = log(Label::ServerTraffic, &secret);
+        let record = |sequence, plaintext| seal::<Aes128Gcm, 16>(&secret, sequence, plaintext, TAG);
+        let (rejection, closing) = (record(0, [2, 48, 21]), record(2, [1, 0, 21]));
+        // As the kernel counts: four failures, all of them hidden alerts, and three it could not decide.
+        let mut counts = Counts::default();
+        counts.counters.insert(Counter::HandshakeFailed, 4);
+        counts.counters.insert(Counter::Undecided, 3);
+        let ssl = ClassCount {
+            count: 4,
+            last_seen: 1,
+        };
+        counts.classes.insert((Class::Ssl, record::TLS1_3), ssl);
+        let mut hidden = HiddenCount::default();
+        for (undecided, sealed) in [
+            (0, &rejection[..]),
+            (0, &closing),
+            (0, &closing),
+            (0, &[0; 19]),
+            (1, &rejection),
+            (1, &closing),
+            (1, &[0; 19]),
+        ] {
+            let event = late(undecided, sealed);
+            hidden.add(&event, look(&event, Some(&log)));
+        }
+        hidden.apply(&log, &mut counts);
+        let count = |counter| counts.counters[&counter];
+        // One named, one as the wire had it, and one that the wire could not decide.
+        assert_eq!(count(Counter::HandshakeFailed), 3);
+        assert_eq!(count(Counter::Undecided), 1);
+        assert_eq!(count(Counter::HandshakeDone), 1);
+        let classes: Vec<_> = counts
+            .classes
+            .iter()
+            .map(|((class, _), how)| (*class, how.count))
+            .collect();
+        assert_eq!(classes, [(Class::Ssl, 1), (Class::UnknownCa, 2)]);
+        let others = [
+            "hidden_alert_named",
+            "hidden_no_failure",
+            "key_log_does_not_fit",
+        ];
+        assert_eq!(others.map(|name| counts.others[name].count), [2, 3, 1]);
     }
 }

@@ -14,6 +14,9 @@
 //! | [`cost`] | what loading the programs costs a kernel |
 //! | [`clock`] | the kernel's monotonic time -> Unix time |
 //! | [`certificate`] | the common name in the beginning of a certificate |
+//! | [`capture_file`] | a pcap or pcapng file, packet by packet, each as an Ethernet frame |
+//! | [`keylog`], [`keylog_follow`] | the secrets that an application writes down, and goes on writing |
+//! | [`hidden`], [`hidden_count`] | what they show of alerts that the wire hides |
 //! | [`failure`] | an event -> one failed handshake, as the contract writes it |
 //! | [`report`] | a failed handshake -> a line for people, or for programs |
 //! | [`netns`] | network namespaces |
@@ -27,8 +30,10 @@ pub mod clock;
 pub mod cost;
 pub mod failure;
 pub mod hidden;
+pub mod hidden_count;
 pub mod host;
 pub mod keylog;
+pub mod keylog_follow;
 pub mod load;
 pub mod netns;
 pub mod object;

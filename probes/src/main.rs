@@ -1,6 +1,7 @@
 //! `mtls-probe`: the command line. Exit codes are the contract's: 0 as expected, 2 the environment
-//! would not have it, 64 bad usage.
+//! would not have it, 64 bad usage or a bad input file.
 
+mod hidden_wait;
 mod programs;
 mod watch;
 
@@ -8,6 +9,7 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
+use gauntlet_probes::keylog_follow::FollowError;
 
 /// Bad usage, as `EX_USAGE` of sysexits.h.
 const USAGE: u8 = 64;
@@ -42,15 +44,17 @@ fn main() -> ExitCode {
         }
     };
     let ended = match cli.command {
-        Command::Watch(arguments) => watch::watch(&arguments).map(|()| true),
-        Command::Programs(arguments) => programs::programs(&arguments),
+        Command::Watch(arguments) => watch::watch(&arguments).map(|()| 0),
+        Command::Programs(arguments) => {
+            programs::programs(&arguments).map(|all| if all { 0 } else { ENVIRONMENT })
+        }
     };
     match ended {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::from(ENVIRONMENT),
+        Ok(code) => ExitCode::from(code),
         Err(error) => {
             eprintln!("mtls-probe: {}", told(&error));
-            ExitCode::from(ENVIRONMENT)
+            let bad_file = error.is::<FollowError>();
+            ExitCode::from(if bad_file { USAGE } else { ENVIRONMENT })
         }
     }
 }

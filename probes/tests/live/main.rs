@@ -6,6 +6,7 @@
 //! | `openssl` | what Debian's `openssl s_server` and `s_client` do to each other is named |
 //! | `clsact`, `tcx` | attaching, and what is left after every kind of end |
 //! | `exits` | privileges, bad usage, signals, exit codes, one clear line |
+//! | `keylog` | with a key log that OpenSSL writes meanwhile, hidden alerts have their names |
 //! | `losses` | what is not reported is counted, exactly |
 //! | `paths` | tagged frames, tunnels, loopback, namespaces that look alike |
 //! | `refusal` | a verifier's refusal keeps the whole log |
@@ -15,6 +16,7 @@
 
 mod clsact;
 mod exits;
+mod keylog;
 mod losses;
 mod openssl;
 mod paths;
@@ -35,6 +37,7 @@ fn main() -> ExitCode {
         clsact::trials(),
         tcx::trials(),
         exits::trials(),
+        keylog::trials(),
         losses::trials(),
         paths::trials(),
         refusal::trials(),
