@@ -15,6 +15,7 @@
 //! | [`clock`] | the kernel's monotonic time -> Unix time |
 //! | [`certificate`] | the common name in the beginning of a certificate |
 //! | [`capture_file`] | a pcap or pcapng file, packet by packet, each as an Ethernet frame |
+//! | [`replay_engine`] | a capture's packets -> events, in the kernel or on the host |
 //! | [`keylog`], [`keylog_follow`] | the secrets that an application writes down, and goes on writing |
 //! | [`hidden`], [`hidden_count`] | what they show of alerts that the wire hides |
 //! | [`failure`] | an event -> one failed handshake, as the contract writes it |
@@ -39,4 +40,5 @@ pub mod netns;
 pub mod object;
 pub mod privileges;
 pub mod probe;
+pub mod replay_engine;
 pub mod report;

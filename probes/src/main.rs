@@ -1,8 +1,9 @@
 //! `mtls-probe`: the command line. Exit codes are the contract's: 0 as expected, 2 the environment
-//! would not have it, 64 bad usage or a bad input file.
+//! would not have it, 64 bad usage or a bad input file; `replay --engine both` also has 1.
 
 mod hidden_wait;
 mod programs;
+mod replay;
 mod watch;
 
 use std::process::ExitCode;
@@ -28,6 +29,8 @@ struct Cli {
 enum Command {
     /// Watch live interfaces, and print a line for each handshake that fails.
     Watch(watch::Arguments),
+    /// Read a capture file, and print a line for each handshake in it that failed.
+    Replay(replay::Arguments),
     /// Load the programs, attach none, and say what that costs this kernel.
     Programs(programs::Arguments),
 }
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
     };
     let ended = match cli.command {
         Command::Watch(arguments) => watch::watch(&arguments).map(|()| 0),
+        Command::Replay(arguments) => replay::replay(&arguments),
         Command::Programs(arguments) => {
             programs::programs(&arguments).map(|all| if all { 0 } else { ENVIRONMENT })
         }
