@@ -1,5 +1,6 @@
 //! The commands: each reads arguments, calls the library, and ends with an exit code.
 
+mod record;
 mod repro;
 mod run;
 mod signals;
@@ -66,6 +67,11 @@ pub(crate) fn execute(cli: Cli) -> Result<u8, Failure> {
             probe,
             places,
         } => repro::repro(&case, seed.unwrap_or_else(any_seed), keep, &probe, places),
+        Command::Record {
+            folder,
+            selection,
+            seed,
+        } => record::record(&folder, selection, seed),
         Command::Explain { topic, scenarios } => tell(&topic, scenarios.as_deref()),
         Command::Report { file, color } => report(&file, color),
     }

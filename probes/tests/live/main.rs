@@ -9,6 +9,7 @@
 //! | `keylog` | with a key log that OpenSSL writes meanwhile, hidden alerts have their names |
 //! | `losses` | what is not reported is counted, exactly |
 //! | `paths` | tagged frames, tunnels, loopback, namespaces that look alike |
+//! | `replay` | recorded captures say the same in the kernel as on the host |
 //! | `refusal` | a verifier's refusal keeps the whole log |
 //!
 //! Needs root, `openssl` and `ip`. Without them the trials are shown as ignored, with the reason, and
@@ -21,7 +22,11 @@ mod losses;
 mod openssl;
 mod paths;
 mod raw;
+#[expect(dead_code, reason = "the host's test reads more of a case")]
+#[path = "../recorded/mod.rs"]
+mod recorded;
 mod refusal;
+mod replay;
 mod stand;
 mod tcx;
 mod watch;
@@ -40,6 +45,7 @@ fn main() -> ExitCode {
         keylog::trials(),
         losses::trials(),
         paths::trials(),
+        replay::trials(),
         refusal::trials(),
     ]
     .into_iter()
