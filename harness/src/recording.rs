@@ -369,3 +369,163 @@ fn failed(path: &Path, source: io::Error) -> RecordingError {
         source,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+
+    use etherparse::{PacketBuilder, SlicedPacket, TransportSlice};
+    use flate2::read::GzDecoder;
+    use serde_json::json;
+
+    use super::*;
+    use crate::report::Witnesses;
+    use crate::verdict::Verdict;
+
+    /// A pcap file of segments between a client and a server's port 10123.
+    fn capture(client: [u8; 4], segments: &[(bool, &[u8])]) -> Vec<u8> {
+        let server = [192, 0, 2, 130];
+        let mut file = Vec::new();
+        for number in [0xa1b2_3c4d_u32, 2 | 4 << 16, 0, 0, 65_535, 1] {
+            file.extend(number.to_le_bytes());
+        }
+        for (number, (from_client, payload)) in (0_u32..).zip(segments) {
+            let (source, target) = if *from_client {
+                (client, server)
+            } else {
+                (server, client)
+            };
+            let (from, to) = if *from_client {
+                (41_000, 10_123)
+            } else {
+                (10_123, 41_000)
+            };
+            let builder = PacketBuilder::ethernet2([7; 6], [8; 6])
+                .ipv4(source, target, 64)
+                .tcp(from, to, 1_000 + number, 1_024);
+            let mut frame = Vec::new();
+            builder.write(&mut frame, payload).unwrap();
+            let length = frame.len() as u32;
+            for number in [77, number * 1_000, length, length] {
+                file.extend(number.to_le_bytes());
+            }
+            file.extend(frame);
+        }
+        file
+    }
+
+    fn report(id: &str, folder: &Path, reported: Vec<Event>) -> CaseReport {
+        CaseReport {
+            id: id.into(),
+            expected: None,
+            reported,
+            verdict: Verdict::Pass,
+            reason: None,
+            witnesses: Witnesses {
+                client: "ok".into(),
+                server: "AlertReceived(UnknownCA)".into(),
+                wire: String::new(),
+            },
+            duration_ms: 1,
+            artifacts: Some(folder.into()),
+            repro: String::new(),
+        }
+    }
+
+    #[test]
+    fn cases_are_packed_so_that_nothing_depends_on_where_they_ran() {
+        let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let clients = [[192, 0, 2, 129], [192, 0, 2, 133]];
+        for (folder, client) in folders.iter().zip(clients) {
+            let segments = [(true, &b"hello"[..]), (false, b"alert")];
+            fs::write(
+                folder.path().join("capture.pcap"),
+                capture(client, &segments),
+            )
+            .unwrap();
+            let keys = "EXPORTER_SECRET 00 00\nCLIENT_TRAFFIC_SECRET_0 00 00\n";
+            fs::write(folder.path().join("keys.log"), keys).unwrap();
+        }
+        let event = Event::of(json!({
+            "time_unix_nano": 5, "error.type": "SSL_ERROR_SSL", "client.address": "192.0.2.133",
+            "client.port": 41_000, "server.port": 10_123, "server.ip": "192.0.2.130",
+            "network.local.address": "192.0.2.130",
+        }));
+        let reports = [
+            report("a::x", folders[0].path(), vec![]),
+            report("a::y", folders[1].path(), vec![event]),
+        ];
+        let into = tempfile::tempdir().unwrap();
+        // Their order does not matter.
+        pack(&[&reports[1], &reports[0]], into.path()).unwrap();
+
+        let lines = fs::read_to_string(into.path().join("a.ndjson")).unwrap();
+        let cases: Vec<Recorded> = lines
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        let ports: Vec<_> = cases.iter().map(|case| (&*case.id, case.port)).collect();
+        assert_eq!(ports, [("a::x", 10_000), ("a::y", 10_001)]);
+        assert_eq!(
+            cases[1].events,
+            [Event::of(json!({
+                "error.type": "SSL_ERROR_SSL", "client.address": "192.0.2.1",
+                "client.port": 50_000, "server.port": 10_001, "server.ip": "192.0.2.2",
+            }))]
+        );
+
+        let packed = fs::File::open(into.path().join("a.pcapng.gz")).unwrap();
+        let mut bytes = Vec::new();
+        GzDecoder::new(packed).read_to_end(&mut bytes).unwrap();
+        let mut capture = CaptureFile::read(&bytes[..]).unwrap();
+        let mut seen = Vec::new();
+        let keys = match capture.next().unwrap() {
+            Item::KeyLog(lines) => String::from_utf8(lines.to_vec()).unwrap(),
+            other => panic!("{other:?} before the key log"),
+        };
+        assert_eq!(keys, "CLIENT_TRAFFIC_SECRET_0 00 00\n".repeat(2));
+        loop {
+            let packet = match capture.next().unwrap() {
+                Item::Packet(packet) => packet,
+                Item::End => break,
+                other => panic!("{other:?}"),
+            };
+            let sliced = SlicedPacket::from_ethernet(packet.frame).unwrap();
+            let Some(TransportSlice::Tcp(tcp)) = &sliced.transport else {
+                panic!("no TCP");
+            };
+            let ip = sliced.net.as_ref().and_then(|net| net.ipv4_ref()).unwrap();
+            let sum = tcp
+                .calc_checksum_ipv4(ip.header().source(), ip.header().destination())
+                .unwrap();
+            assert_eq!(tcp.checksum(), sum, "its checksum is right");
+            let ports = [tcp.source_port(), tcp.destination_port()];
+            seen.push((packet.time - BEGINNING, ports, tcp.payload().to_vec()));
+        }
+        let ends = |port| [[50_000, port], [port, 50_000]];
+        let ([a, b], [c, d]) = (ends(10_000), ends(10_001));
+        assert_eq!(
+            seen,
+            [
+                (0, a, b"hello".to_vec()),
+                (1_000, b, b"alert".to_vec()),
+                (APART, c, b"hello".to_vec()),
+                (APART + 1_000, d, b"alert".to_vec()),
+            ]
+        );
+    }
+
+    #[test]
+    fn what_was_not_kept_cannot_be_recorded() {
+        let mut gone = report("a::x", Path::new("/nowhere"), vec![]);
+        let into = tempfile::tempdir().unwrap();
+        let error = pack(&[&gone], into.path()).unwrap_err().to_string();
+        assert!(
+            error.starts_with("/nowhere/capture.pcap: cannot be opened"),
+            "{error}"
+        );
+        gone.artifacts = None;
+        let error = pack(&[&gone], into.path()).unwrap_err().to_string();
+        assert_eq!(error, "a::x: nothing was kept of it");
+    }
+}
