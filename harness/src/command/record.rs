@@ -6,6 +6,7 @@ use gauntlet_harness::probe::Spec;
 use gauntlet_harness::recording;
 use gauntlet_harness::report::{CaseReport, Record};
 use gauntlet_harness::run::Shelf;
+use gauntlet_harness::verdict::Verdict;
 
 use super::Failure;
 use super::run::run_keeping;
@@ -33,14 +34,16 @@ pub(super) fn record(
 }
 
 fn pack(records: &[Record], folder: &Path) -> Result<(), Failure> {
-    let reports: Vec<&CaseReport> = records
+    let mut reports: Vec<&CaseReport> = records
         .iter()
         .filter_map(|record| match record {
             Record::Case(report) => Some(&**report),
             _ => None,
         })
         .collect();
-    if let Some(red) = reports.iter().find(|report| !report.verdict.is_green()) {
+    let red =
+        |report: &&&CaseReport| !(report.verdict.is_green() || report.verdict == Verdict::Skip);
+    if let Some(red) = reports.iter().find(red) {
         eprintln!(
             "gauntlet: nothing is recorded: {} is {}",
             red.id,
@@ -48,6 +51,7 @@ fn pack(records: &[Record], folder: &Path) -> Result<(), Failure> {
         );
         return Ok(());
     }
+    reports.retain(|report| report.verdict == Verdict::Pass);
     recording::pack(&reports, folder).map_err(Failure::infra)?;
     eprintln!(
         "gauntlet: {} cases recorded in {}",
