@@ -32,6 +32,16 @@ pub(crate) enum Command {
     Run(Run),
     /// Runs one case and shows everything that was seen.
     Repro(Repro),
+    /// Runs cases and packs their captures, key logs and events for `mtls-probe replay`, if all are green.
+    Record {
+        /// Where to: two files for each class.
+        folder: PathBuf,
+        #[command(flatten)]
+        selection: Selection,
+        /// Seeds certificates, and the port each lane begins with; default: another one each time.
+        #[arg(long)]
+        seed: Option<u64>,
+    },
     /// Says what a class, an alert or a case means, what to check and how to fix it.
     Explain {
         /// `unknown_ca`, `SSL_R_TLSV1_ALERT_UNKNOWN_CA`, `48`, `certificate_required`, or a case id.

@@ -16,6 +16,7 @@
 //! | [`run`] | the orchestrator: one case after another on each lane |
 //! | [`verdict`] | what was meant against what was seen; no I/O |
 //! | [`patience`](mod@patience) | how much longer than usual things may take here |
+//! | [`recording`] | cases that ran -> capture files that can be replayed anywhere |
 //! | [`report`] | verdicts as lines for people, NDJSON and JUnit; decides nothing |
 //! | [`recut`] | a captured conversation in other packets |
 //! | [`explain`](mod@explain) | what a class, an alert or a case means, and what to do about it |
@@ -27,6 +28,7 @@ pub mod lab;
 pub mod patience;
 pub mod peer;
 pub mod probe;
+pub mod recording;
 pub mod recut;
 pub mod report;
 pub mod run;

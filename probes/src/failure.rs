@@ -16,6 +16,7 @@ use serde::Serialize;
 use tls_parser::TlsCipherSuite;
 
 use crate::certificate::common_name;
+use crate::hidden::{Alert, Look};
 use crate::probe::Interface;
 
 /// A failed handshake. Field documentation names the contract's key where it is not the obvious one.
@@ -49,7 +50,7 @@ pub struct Failure {
     /// Who sent the alert.
     #[serde(rename = "tls.alert.sender", skip_serializing_if = "Option::is_none")]
     pub alert_sender: Option<&'static str>,
-    /// Whether the alert could not be read.
+    /// Whether the alert was hidden. If it could be read all the same, its code is there too.
     #[serde(
         rename = "tls.alert.encrypted",
         skip_serializing_if = "Option::is_none"
@@ -215,6 +216,31 @@ impl Failure {
             network_type: if client_ip.is_ipv4() { "ipv4" } else { "ipv6" },
             interface: interface.map(|interface| interface.name.clone()),
         })
+    }
+}
+
+impl Failure {
+    /// What is to be told after a key log was asked; `None`: nothing.
+    #[must_use]
+    pub fn after(mut self, look: Look) -> Option<Self> {
+        match look {
+            Look::Named(alert) => self.name_alert(alert),
+            Look::Plain | Look::NoKeys | Look::Locked => {}
+            Look::NoFailure | Look::Undecided => return None,
+        }
+        Some(self)
+    }
+
+    /// Says what a hidden alert was, as somebody knows for certain who could read it.
+    pub fn name_alert(&mut self, alert: Alert) {
+        self.class = alert.class.name();
+        self.confidence = Confidence::Certain.name();
+        self.candidates.clear();
+        self.alert_code = Some(alert.description);
+        self.alert_description = alert::name(alert.description);
+        self.alert_level = alert::level_name(alert.level);
+        self.layer = alert.class.layer().name();
+        self.retryable = alert.class.retryable();
     }
 }
 

@@ -230,6 +230,7 @@ impl Host {
                 .iter()
                 .filter_map(|(key, count)| Some((from_class_key(*key)?, *count)))
                 .collect(),
+            others: BTreeMap::new(),
         }
     }
 }

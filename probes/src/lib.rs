@@ -15,6 +15,10 @@
 //! | [`source`] | where in the source a verifier stopped |
 //! | [`clock`] | the kernel's monotonic time -> Unix time |
 //! | [`certificate`] | the common name in the beginning of a certificate |
+//! | [`capture_file`] | a pcap or pcapng file, packet by packet, each as an Ethernet frame |
+//! | [`replay_engine`] | a capture's packets -> events, in the kernel or on the host |
+//! | [`keylog`], [`keylog_follow`] | the secrets that an application writes down, and goes on writing |
+//! | [`hidden`], [`hidden_count`] | what they show of alerts that the wire hides |
 //! | [`failure`] | an event -> one failed handshake, as the contract writes it |
 //! | [`report`] | a failed handshake -> a line for people, or for programs |
 //! | [`netns`] | network namespaces |
@@ -22,15 +26,21 @@
 //! Nothing here parses TLS: `gauntlet_wire` does, in the kernel.
 
 pub mod attach;
+pub mod capture_file;
 pub mod certificate;
 pub mod clock;
 pub mod cost;
 pub mod failure;
+pub mod hidden;
+pub mod hidden_count;
 pub mod host;
+pub mod keylog;
+pub mod keylog_follow;
 pub mod load;
 pub mod netns;
 pub mod object;
 pub mod privileges;
 pub mod probe;
+pub mod replay_engine;
 pub mod report;
 pub mod source;

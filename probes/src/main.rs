@@ -1,13 +1,16 @@
 //! `mtls-probe`: the command line. Exit codes are the contract's: 0 as expected, 2 the environment
-//! would not have it, 64 bad usage.
+//! would not have it, 64 bad usage or a bad input file; `replay --engine both` also has 1.
 
+mod hidden_wait;
 mod programs;
+mod replay;
 mod watch;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use gauntlet_cli::exit;
+use gauntlet_probes::keylog_follow::FollowError;
 
 /// Names why TLS handshakes fail, from the packets, in the kernel.
 #[derive(Debug, Parser)]
@@ -21,6 +24,8 @@ struct Cli {
 enum Command {
     /// Watch live interfaces, and print a line for each handshake that fails.
     Watch(watch::Arguments),
+    /// Read a capture file, and print a line for each handshake in it that failed.
+    Replay(replay::Arguments),
     /// Load the programs, attach none, and say what that costs this kernel.
     Programs(programs::Arguments),
 }
@@ -31,15 +36,22 @@ fn main() -> ExitCode {
         Err(code) => return code,
     };
     let ended = match cli.command {
-        Command::Watch(arguments) => watch::watch(&arguments).map(|()| true),
-        Command::Programs(arguments) => programs::programs(&arguments),
+        Command::Watch(arguments) => watch::watch(&arguments).map(|()| exit::OK),
+        Command::Replay(arguments) => replay::replay(&arguments),
+        Command::Programs(arguments) => {
+            programs::programs(&arguments).map(|all| if all { exit::OK } else { exit::NO_VERDICT })
+        }
     };
     match ended {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::from(exit::NO_VERDICT),
+        Ok(code) => ExitCode::from(code),
         Err(error) => {
             eprintln!("mtls-probe: {}", told(&error));
-            ExitCode::from(exit::NO_VERDICT)
+            let bad_file = error.is::<FollowError>();
+            ExitCode::from(if bad_file {
+                exit::USAGE
+            } else {
+                exit::NO_VERDICT
+            })
         }
     }
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use aya::maps::{
     HashMap, Map, MapData, MapError, PerCpuArray, PerCpuHashMap, PerCpuValues, RingBuf,
 };
+use aya::programs::{ProgramError, TestRun as _, TestRunOptions};
 use aya::{Ebpf, Pod};
 use gauntlet_wire::class::Class;
 use gauntlet_wire::counters::{ClassCount, Counter, class_key, from_class_key};
@@ -23,7 +24,7 @@ use nix::ifaddrs::getifaddrs;
 use zerocopy::FromBytes;
 
 use crate::attach::{AttachError, Attachment, Hook, attach};
-use crate::load::{LoadError, Settings, load};
+use crate::load::{LoadError, Settings, load, program};
 use crate::netns::{NetNs, NetNsError};
 use crate::object;
 
@@ -71,6 +72,9 @@ pub enum ProbeError {
     /// It has none.
     #[error("network namespace {0}: there is no interface to watch")]
     NoInterfaces(String),
+    /// The program was not run.
+    #[error("the kernel would not run the program on a captured packet: {0}")]
+    Run(#[source] ProgramError),
     /// A map cannot be read.
     #[error("map {map}: {source}")]
     Map {
@@ -99,9 +103,27 @@ pub struct Counts {
     /// Failures by class and TLS version (0: not known), with the last one's time
     /// (nanoseconds, CLOCK_MONOTONIC).
     pub classes: BTreeMap<(Class, u16), ClassCount>,
+    /// What others counted than who reads packets, by the word in reports.
+    pub others: BTreeMap<&'static str, Other>,
+}
+
+/// A count that is none of a packet's reader.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Other {
+    /// How many.
+    pub count: u64,
+    /// Whether a failed handshake may have gone unreported for this reason.
+    pub is_loss: bool,
 }
 
 impl Counts {
+    /// Adds to a count of somebody else.
+    pub fn add(&mut self, name: &'static str, count: u64, is_loss: bool) {
+        let other = self.others.entry(name).or_default();
+        other.count += count;
+        other.is_loss = is_loss;
+    }
+
     /// Adds what another namespace counted.
     pub fn merge(&mut self, other: &Self) {
         for (counter, count) in &other.counters {
@@ -112,15 +134,20 @@ impl Counts {
             ours.count += theirs.count;
             ours.last_seen = ours.last_seen.max(theirs.last_seen);
         }
+        for (name, other) in &other.others {
+            self.add(name, other.count, other.is_loss);
+        }
     }
 
     /// Failed handshakes that may have gone unreported.
     #[must_use]
     pub fn lost(&self) -> u64 {
+        let others = self.others.values().filter(|other| other.is_loss);
         self.counters
             .iter()
             .filter(|(counter, _)| counter.is_loss())
             .map(|(_, count)| count)
+            .chain(others.map(|other| &other.count))
             .sum()
     }
 }
@@ -139,7 +166,7 @@ pub struct Probe {
     /// What the collector itself found, beside the kernel.
     swept: Counts,
     // The programs, and the table of the tail call, which the kernel empties with its last user.
-    _ebpf: Ebpf,
+    ebpf: Ebpf,
 }
 
 impl Probe {
@@ -177,38 +204,64 @@ impl Probe {
                 }));
             }
         }
+        let mut probe = Self::unattached(settings)?;
+        for name in &names {
+            match attach(&mut probe.ebpf, namespace, name, selection.hook) {
+                Ok(attachment) => probe.attached.push(attachment),
+                // Among all there are, one may have vanished, or have no room.
+                Err(error) if selection.interfaces.is_empty() => probe.skipped.push(error),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if probe.attached.is_empty()
+            && let Some(error) = probe.skipped.pop()
+        {
+            return Err(error.into());
+        }
+        probe.interfaces = interfaces;
+        Ok(probe)
+    }
+
+    /// Loads, and attaches nothing: it sees the packets that are handed to it ([`Self::run`]).
+    ///
+    /// # Errors
+    /// [`ProbeError::Load`].
+    pub fn unattached(settings: &Settings) -> Result<Self, ProbeError> {
         let mut ebpf = load(settings)?;
         let events = take(&mut ebpf, object::EVENTS, RingBuf::try_from)?;
         let flows = take(&mut ebpf, object::FLOWS, HashMap::try_from)?;
         let windows = take(&mut ebpf, object::WINDOWS, HashMap::try_from)?;
         let counts = take(&mut ebpf, object::COUNTS, PerCpuArray::try_from)?;
         let classes = take(&mut ebpf, object::CLASSES, PerCpuHashMap::try_from)?;
-        let (mut attached, mut skipped) = (Vec::new(), Vec::new());
-        for name in &names {
-            match attach(&mut ebpf, namespace, name, selection.hook) {
-                Ok(attachment) => attached.push(attachment),
-                // Among all there are, one may have vanished, or have no room.
-                Err(error) if selection.interfaces.is_empty() => skipped.push(error),
-                Err(error) => return Err(error.into()),
-            }
-        }
-        if attached.is_empty()
-            && let Some(error) = skipped.pop()
-        {
-            return Err(error.into());
-        }
         Ok(Self {
-            attached,
-            skipped,
-            interfaces,
+            attached: Vec::new(),
+            skipped: Vec::new(),
+            interfaces: BTreeMap::new(),
             events,
             flows,
             windows,
             counts,
             classes,
             swept: Counts::default(),
-            _ebpf: ebpf,
+            ebpf,
         })
+    }
+
+    /// Runs the program on one frame, as if it had come at `time` (nanoseconds); see
+    /// [`Settings::capture_time`]. The frame has at least 15 bytes and, before Linux 6.18 or so, at most
+    /// about a page.
+    ///
+    /// # Errors
+    /// When the kernel refuses it.
+    pub fn run(&mut self, frame: &[u8], time: u64) -> Result<(), ProbeError> {
+        let context = context(time);
+        let mut options = TestRunOptions::new();
+        options.data_in = Some(frame);
+        options.ctx_in = Some(&context);
+        program(&mut self.ebpf, object::WATCH)?
+            .test_run(options)
+            .map_err(ProbeError::Run)?;
+        Ok(())
     }
 
     /// Stops watching: no packet after this is seen. Events and counters stay, and say the same.
@@ -409,6 +462,18 @@ impl AsFd for Probe {
 fn nanoseconds(time: Duration) -> u64 {
     time.as_nanos().try_into().unwrap_or(u64::MAX)
 }
+
+/// A `struct __sk_buff` as BPF_PROG_TEST_RUN takes it, up to its control block, in whose first two words the
+/// time stands: the lower half, then the upper.
+fn context(time: u64) -> [u8; CONTROL_BLOCK + 20] {
+    let mut context = [0; CONTROL_BLOCK + 20];
+    context[CONTROL_BLOCK..][..4].copy_from_slice(&(time as u32).to_ne_bytes());
+    context[CONTROL_BLOCK + 4..][..4].copy_from_slice(&((time >> 32) as u32).to_ne_bytes());
+    context
+}
+
+/// Offset of `cb` in `struct __sk_buff`.
+const CONTROL_BLOCK: usize = 48;
 
 fn flow_table(source: MapError) -> ProbeError {
     ProbeError::Map {

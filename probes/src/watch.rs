@@ -4,6 +4,7 @@
 use std::io::{self, Write};
 use std::num::NonZeroU32;
 use std::os::fd::AsFd as _;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anstream::AutoStream;
@@ -11,6 +12,7 @@ use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use gauntlet_probes::attach::Hook;
 use gauntlet_probes::failure::Failure;
+use gauntlet_probes::hidden::Look;
 use gauntlet_probes::load::{DEFAULT_FLOWS, DEFAULT_RING_KIB, Settings, ring_bytes};
 use gauntlet_probes::netns::NetNs;
 use gauntlet_probes::probe::{Counts, Probe, Selection};
@@ -21,6 +23,8 @@ use jiff::SignedDuration;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+
+use crate::hidden_wait::HiddenWait;
 
 /// Options of `mtls-probe watch`.
 #[derive(Debug, Args)]
@@ -38,6 +42,10 @@ pub(crate) struct Arguments {
     /// too. Other servers are learned from their first answer in TLS. May be given again.
     #[arg(short = 'p', long, value_name = "PORT")]
     tls_port: Vec<u16>,
+
+    /// Key log that an application writes (SSLKEYLOGFILE): names hidden TLS 1.3 alerts. It may come later.
+    #[arg(short, long, value_name = "FILE")]
+    keylog: Option<PathBuf>,
 
     /// Silence after which a handshake counts as stalled.
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]
@@ -65,7 +73,7 @@ pub(crate) struct Arguments {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
+pub(crate) enum Format {
     /// A line for people.
     Human,
     /// A JSON object a line; the last one, `"type":"counters"`, is no event.
@@ -73,7 +81,7 @@ enum Format {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Color {
+pub(crate) enum Color {
     /// On a terminal.
     Auto,
     Always,
@@ -121,6 +129,8 @@ pub(crate) fn watch(arguments: &Arguments) -> anyhow::Result<()> {
         tls_ports: arguments.tls_port.clone(),
         capture_time: false,
     };
+    // Before anything is watched: its handshakes' secrets come after this.
+    let mut hidden = HiddenWait::new(arguments.keylog.as_deref())?;
     let mut probes = namespaces
         .iter()
         .map(|namespace| Probe::start(namespace, &selection, &settings))
@@ -133,7 +143,7 @@ pub(crate) fn watch(arguments: &Arguments) -> anyhow::Result<()> {
     // On standard error in either format: who started it waits for this line, not for a time.
     eprintln!("mtls-probe: watching {watched} interface{plural}; Ctrl-C ends it");
     let mut out = output(arguments.color);
-    match run(&mut probes, &signals, arguments, &mut out) {
+    match run(&mut probes, &mut hidden, &signals, arguments, &mut out) {
         Ok(()) => Ok(()),
         // Whoever read the lines has seen enough.
         Err(error) if broken_pipe(&error) => Ok(()),
@@ -143,6 +153,7 @@ pub(crate) fn watch(arguments: &Arguments) -> anyhow::Result<()> {
 
 fn run(
     probes: &mut [Probe],
+    hidden: &mut HiddenWait,
     signals: &SignalFd,
     arguments: &Arguments,
     out: &mut dyn Write,
@@ -150,22 +161,29 @@ fn run(
     let pause = (arguments.stall_after / LOOKS).clamp(LOOK.0, LOOK.1);
     let mut look = Instant::now() + pause;
     loop {
-        let ended = wait(probes, signals, look)?;
-        for probe in &mut *probes {
-            let mut events = Vec::new();
+        let until = hidden.until().map_or(look, |until| until.min(look));
+        let ended = wait(probes, hidden, signals, until)?;
+        for (number, probe) in probes.iter_mut().enumerate() {
             if ended {
                 // First, so that nothing is counted that is not printed.
                 probe.detach();
             }
-            probe.drain(|event| events.push(*event));
+            probe.drain(|event| hidden.push(number, *event));
             if Instant::now() >= look || ended {
-                events.extend(probe.sweep(clock::monotonic(), arguments.stall_after)?);
-            }
-            // Of a handshake that may well have succeeded there is nothing to say here: it is counted.
-            for event in events.iter().filter(|event| event.undecided == 0) {
-                write_event(out, probe, event, arguments.format)?;
+                for event in probe.sweep(clock::monotonic(), arguments.stall_after)? {
+                    hidden.push(number, event);
+                }
             }
         }
+        hidden.release(ended, |held, look| {
+            write_event(
+                out,
+                &probes[held.probe],
+                &held.event,
+                look,
+                arguments.format,
+            )
+        })?;
         if Instant::now() >= look {
             look = Instant::now() + pause;
         }
@@ -178,6 +196,7 @@ fn run(
     for probe in probes {
         counts.merge(&probe.counts()?);
     }
+    hidden.apply(&mut counts);
     match arguments.format {
         Format::Human => write!(out, "{}", human::counters(&counts))?,
         Format::Ndjson => writeln!(out, "{}", ndjson::counters(&counts))?,
@@ -190,6 +209,7 @@ fn write_event(
     out: &mut dyn Write,
     probe: &Probe,
     event: &Event,
+    look: Look,
     format: Format,
 ) -> anyhow::Result<()> {
     let failure = Failure::new(
@@ -197,6 +217,10 @@ fn write_event(
         clock::unix(event.time),
         probe.interface(event.ifindex),
     )?;
+    // Of a handshake that may well have succeeded there is nothing to say: it is counted.
+    let Some(failure) = failure.after(look) else {
+        return Ok(());
+    };
     let line = match format {
         Format::Human => human::failure(&failure),
         Format::Ndjson => ndjson::failure(&failure),
@@ -205,12 +229,20 @@ fn write_event(
     Ok(())
 }
 
-/// Waits for events, the signal (`true`), or the time to look for stalls.
-fn wait(probes: &[Probe], signals: &SignalFd, until: Instant) -> anyhow::Result<bool> {
+/// Waits for events, the signal (`true`), a key log that grows while it is wanted, or the time to look
+/// for stalls.
+fn wait(
+    probes: &[Probe],
+    hidden: &HiddenWait,
+    signals: &SignalFd,
+    until: Instant,
+) -> anyhow::Result<bool> {
     let mut waiting: Vec<_> = probes
         .iter()
-        .map(|probe| PollFd::new(probe.as_fd(), PollFlags::POLLIN))
-        .chain([PollFd::new(signals.as_fd(), PollFlags::POLLIN)])
+        .map(Probe::as_fd)
+        .chain([signals.as_fd()])
+        .chain(hidden.wakes())
+        .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
         .collect();
     let left = until.saturating_duration_since(Instant::now());
     // Rounded up: waking early would only mean waking twice.
@@ -230,7 +262,7 @@ fn signals() -> nix::Result<SignalFd> {
     SignalFd::with_flags(&ending, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
 }
 
-fn output(color: Color) -> Box<dyn Write> {
+pub(crate) fn output(color: Color) -> Box<dyn Write> {
     let choice = match color {
         Color::Auto => AutoStream::choice(&io::stdout()),
         Color::Always => anstream::ColorChoice::Always,
@@ -239,13 +271,13 @@ fn output(color: Color) -> Box<dyn Write> {
     Box::new(io::BufWriter::new(AutoStream::new(io::stdout(), choice)))
 }
 
-fn broken_pipe(error: &anyhow::Error) -> bool {
+pub(crate) fn broken_pipe(error: &anyhow::Error) -> bool {
     error
         .downcast_ref::<io::Error>()
         .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let signed: SignedDuration = text
         .parse()
         .map_err(|_| "a time such as 5s, 600ms or 2m".to_owned())?;

@@ -3,6 +3,7 @@
 
 use gauntlet_probes::certificate::common_name;
 use gauntlet_probes::failure::Failure;
+use gauntlet_probes::hidden::{Alert, Look};
 use gauntlet_probes::probe::{Counts, Interface};
 use gauntlet_probes::report::{human, ndjson};
 use gauntlet_wire::Role;
@@ -343,6 +344,65 @@ fn every_cause_and_class() {
 }
 
 #[test]
+fn a_hidden_alert_that_somebody_could_read_has_its_name_and_stays_hidden() {
+    let event = play(
+        false,
+        false,
+        &[
+            hello(),
+            server_hello(3),
+            sealed(Server, 900),
+            sealed(Client, 19),
+        ],
+    );
+    let hidden = failure(&event);
+    assert_eq!(hidden.clone().after(Look::Plain), Some(hidden.clone()));
+    assert_eq!(hidden.clone().after(Look::NoKeys), Some(hidden.clone()));
+    assert_eq!(hidden.clone().after(Look::NoFailure), None);
+    assert_eq!(hidden.clone().after(Look::Undecided), None);
+    let alert = Alert {
+        class: Class::ZeroReturn,
+        level: 1,
+        description: 0,
+    };
+    for (alert, act, class, layer) in [
+        (
+            Alert {
+                class: Class::UnknownCa,
+                level: 2,
+                description: 48,
+            },
+            "client rejected server with alert unknown_ca(48), encrypted at server_flight",
+            "SSL_R_TLSV1_ALERT_UNKNOWN_CA",
+            "certificate; a retry will not help",
+        ),
+        (
+            alert,
+            "client closed with close_notify, encrypted at server_flight",
+            "SSL_ERROR_ZERO_RETURN",
+            "network; a retry may help",
+        ),
+    ] {
+        let named = hidden.clone().after(Look::Named(alert)).expect("a failure");
+        let line = human::failure(&named);
+        let line = anstream::adapter::strip_str(&line).to_string();
+        assert!(line.contains(act) && line.contains(layer), "{line}");
+        assert!(
+            !line.contains("could be") && !line.contains("(ambiguous)"),
+            "{line}"
+        );
+        let event: serde_json::Value =
+            serde_json::from_str(&ndjson::failure(&named)).expect("JSON");
+        assert_eq!(event["error.type"], class);
+        assert_eq!(event["confidence"], "certain");
+        assert_eq!(event["tls.alert.encrypted"], true);
+        assert_eq!(event["tls.alert.code"], alert.description);
+        assert_eq!(event["tls.alert.sender"], "client");
+        assert_eq!(event.get("candidates"), None);
+    }
+}
+
+#[test]
 fn names_from_the_network_neither_break_a_line_nor_steer_a_terminal() {
     let hostile: [&[u8]; 6] = [
         b"a\nb\r\0c",
@@ -397,6 +457,9 @@ fn counters_of_both_formats() {
             counts.classes.insert((class, version), count);
         }
     }
+    counts.add("packet_cut_short", 21, true);
+    counts.add("key_log_missing", 22, false);
+    counts.add("key_log_does_not_fit", 0, false);
     let all = human::counters(&counts);
     let all = anstream::adapter::strip_str(&all);
     insta::assert_snapshot!(format!("{none}\n{all}{}", ndjson::counters(&counts)));

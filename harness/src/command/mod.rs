@@ -1,6 +1,7 @@
 //! The commands: each reads arguments, calls the library, and ends with an exit code.
 
 mod guest;
+mod record;
 mod repro;
 mod run;
 mod signals;
@@ -61,6 +62,11 @@ pub(crate) fn execute(cli: Cli) -> Result<u8, Failure> {
         Command::Run(arguments) => run::run(arguments),
         Command::Repro(arguments) if arguments.guest.is_asked_for() => guest::repro(&arguments),
         Command::Repro(arguments) => repro::repro(arguments),
+        Command::Record {
+            folder,
+            selection,
+            seed,
+        } => record::record(&folder, selection, seed),
         Command::Explain { topic, scenarios } => tell(&topic, scenarios.as_deref()),
         Command::Report { file, color } => report(&file, color),
     }

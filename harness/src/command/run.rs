@@ -26,17 +26,27 @@ const LOOK: Duration = Duration::from_millis(50);
 const FAREWELL: Duration = Duration::from_secs(2);
 
 pub(super) fn run(arguments: Run) -> Result<u8, Failure> {
+    let shelf = shelf(arguments.artifacts.as_deref())?;
+    run_keeping(arguments, shelf, false, |_| Ok(()))
+}
+
+/// Runs cases, and hands every record to `after` once they are over.
+pub(super) fn run_keeping(
+    arguments: Run,
+    shelf: Shelf,
+    keep_all: bool,
+    after: impl FnOnce(&[Record]) -> Result<(), Failure>,
+) -> Result<u8, Failure> {
     let suite = load(arguments.selection.scenarios.as_deref())?;
     let cases = select(&suite, &arguments.selection)?;
     let seed = arguments.seed.unwrap_or_else(any_seed);
-    let shelf = shelf(arguments.artifacts.as_deref())?;
     let settings = Arc::new(prepare(
         suite,
         &arguments.probe,
         arguments.selection.scenarios.as_deref(),
         seed,
         shelf,
-        false,
+        keep_all,
     )?);
     let junit = arguments
         .junit
@@ -64,7 +74,11 @@ pub(super) fn run(arguments: Run) -> Result<u8, Failure> {
     if let Some(junit) = junit {
         junit.finish(&output.records).map_err(Failure::infra)?;
     }
-    trouble.map_or(Ok(code), |message| Err(Failure::infra(message)))
+    if let Some(message) = trouble {
+        return Err(Failure::infra(message));
+    }
+    after(&output.records)?;
+    Ok(code)
 }
 
 /// Runs the cases. Beside the summary: what went wrong outside of them, if anything.

@@ -61,6 +61,22 @@ impl Event {
             .collect()
     }
 
+    /// Without a field.
+    #[must_use]
+    pub(crate) fn without(mut self, name: &str) -> Self {
+        self.0.shift_remove(name);
+        self
+    }
+
+    /// With a field that it has set to something else; not one that it lacks.
+    #[must_use]
+    pub(crate) fn setting(mut self, name: &str, value: impl Into<Value>) -> Self {
+        if let Some(field) = self.0.get_mut(name) {
+            *field = value.into();
+        }
+        self
+    }
+
     /// `error.type`.
     #[must_use]
     pub fn class(&self) -> Option<&str> {

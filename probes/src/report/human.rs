@@ -73,11 +73,18 @@ fn act(failure: &Failure) -> String {
         _ => ("server", "client"),
     };
     match (failure.alert_encrypted, failure.alert_code) {
-        (Some(true), _) => format!("{who} rejected {other} with an encrypted alert"),
-        (_, Some(0)) => format!("{who} closed with close_notify"),
-        (_, Some(code)) => {
+        (Some(true), None) => format!("{who} rejected {other} with an encrypted alert"),
+        (encrypted, Some(code)) => {
+            let hidden = if encrypted == Some(true) {
+                ", encrypted"
+            } else {
+                ""
+            };
             let name = failure.alert_description.unwrap_or("unknown alert");
-            format!("{who} rejected {other} with alert {name}({code})")
+            match code {
+                0 => format!("{who} closed with close_notify{hidden}"),
+                _ => format!("{who} rejected {other} with alert {name}({code}){hidden}"),
+            }
         }
         _ => match Class::from_name(failure.class) {
             Some(Class::WantRead) => format!("{who} is silent"),
@@ -112,9 +119,17 @@ pub fn counters(counts: &Counts) -> String {
         );
         let _ = writeln!(text, "{count:>10} {} {version}", class.name());
     }
-    for (counter, count) in counts.counters.iter().filter(|(_, count)| **count > 0) {
-        let mark = if counter.is_loss() { " (lost)" } else { "" };
-        let _ = writeln!(text, "{count:>10} {}{mark}", counter.name());
+    let counters = counts
+        .counters
+        .iter()
+        .map(|(counter, count)| (counter.name(), *count, counter.is_loss()));
+    let others = counts
+        .others
+        .iter()
+        .map(|(name, other)| (*name, other.count, other.is_loss));
+    for (name, count, is_loss) in counters.chain(others).filter(|(_, count, _)| *count > 0) {
+        let mark = if is_loss { " (lost)" } else { "" };
+        let _ = writeln!(text, "{count:>10} {name}{mark}");
     }
     text
 }

@@ -45,11 +45,17 @@ pub fn counters(counts: &Counts) -> String {
             .or_default() += count.count;
     }
     let named = |loss: bool| {
+        let others = counts
+            .others
+            .iter()
+            .filter(|(_, other)| other.is_loss == loss)
+            .map(|(name, other)| (*name, other.count));
         counts
             .counters
             .iter()
             .filter(|(counter, _)| counter.is_loss() == loss)
             .map(|(counter, count)| (counter.name(), *count))
+            .chain(others)
             .collect()
     };
     let line = Counters {

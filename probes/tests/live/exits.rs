@@ -39,6 +39,16 @@ const REFUSED: &[(&[&str], i32, &str)] = &[
         "mtls-probe: the BPF object cannot be loaded: map error: failed to create map `FLOWS`: Argument list too long",
     ),
     (
+        &["--keylog", "/dev"],
+        64,
+        "mtls-probe: key log /dev: not a regular file",
+    ),
+    (
+        &["--keylog", "/nowhere/keys.log"],
+        64,
+        "mtls-probe: key log /nowhere/keys.log: its folder cannot be watched: ENOENT",
+    ),
+    (
         &["--stall-after", "soon"],
         64,
         "mtls-probe: invalid value 'soon' for '--stall-after <TIME>'",

@@ -18,8 +18,8 @@ use crate::watch::{PATIENCE, Watch, lines};
 
 const PORT: u16 = 443;
 /// The name in the server's certificate, and in the client's ClientHello.
-const NAME: &str = "api.internal";
-const BEACON: &str = "beacon.internal";
+pub(crate) const NAME: &str = "api.internal";
+pub(crate) const BEACON: &str = "beacon.internal";
 
 /// What both ends are told, and what must be said about it. `null`: the key must be absent.
 struct Case {
@@ -30,8 +30,9 @@ struct Case {
 }
 
 /// What a server with a certificate of ours is told.
-const AUTHENTICATE: &[&str] = &["-Verify", "1", "-verify_return_error", "-CAfile", "ca.crt"];
-const TRUST: &[&str] = &["-CAfile", "ca.crt"];
+pub(crate) const AUTHENTICATE: &[&str] =
+    &["-Verify", "1", "-verify_return_error", "-CAfile", "ca.crt"];
+pub(crate) const TRUST: &[&str] = &["-CAfile", "ca.crt"];
 
 /// Both versions, each in its own trial; `event` gets the minor version.
 const CASES: [Case; 4] = [
@@ -300,7 +301,7 @@ fn http() -> Result<(), Failed> {
 }
 
 /// Every key of `expected` is as it says; `null`: absent.
-fn compare(event: &Value, expected: &Value) -> Result<(), Failed> {
+pub(crate) fn compare(event: &Value, expected: &Value) -> Result<(), Failed> {
     for (key, value) in expected.as_object().into_iter().flatten() {
         let found = event.get(key).unwrap_or(&Value::Null);
         if found != value {
@@ -355,10 +356,10 @@ fn openssl(folder: PathBuf) -> Command {
 }
 
 /// `openssl s_server`, accepting.
-struct Server(Child);
+pub(crate) struct Server(Child);
 
 impl Server {
-    fn start(stand: &Stand, arguments: &[&str]) -> Result<Self, Failed> {
+    pub(crate) fn start(stand: &Stand, arguments: &[&str]) -> Result<Self, Failed> {
         let mut command = openssl(certificates().path().into());
         command
             .args([
@@ -392,13 +393,17 @@ impl Drop for Server {
 }
 
 /// `openssl s_client`, which says nothing of its own and waits for the server to.
-struct Client {
+pub(crate) struct Client {
     child: Child,
     said: Receiver<String>,
 }
 
 impl Client {
-    fn start(stand: &Stand, address: IpAddr, arguments: &[&str]) -> Result<Self, Failed> {
+    pub(crate) fn start(
+        stand: &Stand,
+        address: IpAddr,
+        arguments: &[&str],
+    ) -> Result<Self, Failed> {
         let mut command = openssl(certificates().path().into());
         command
             .args([
@@ -422,7 +427,7 @@ impl Client {
     }
 
     /// It gives up by itself.
-    fn failed(mut self) -> Result<(), Failed> {
+    pub(crate) fn failed(mut self) -> Result<(), Failed> {
         while self.said.recv_timeout(PATIENCE).is_ok() {}
         let status = self.child.wait()?;
         (!status.success())
