@@ -1,6 +1,8 @@
 //! One kernel under vmtest, with a limit: vmtest itself would wait for a command for ever.
 
 use std::{
+    env,
+    ffi::OsString,
     fs::{self, File},
     io::{IsTerminal, stderr},
     os::unix::process::CommandExt,
@@ -71,6 +73,7 @@ pub(crate) fn run(
         // vmtest.toml names its files from here.
         .current_dir(paths::repo_root())
         .env("VMTEST_NO_UI", "1")
+        .env("PATH", with_system_programs(env::var_os("PATH")))
         .stdin(Stdio::null())
         .stdout(output.try_clone()?)
         .stderr(output);
@@ -89,6 +92,14 @@ pub(crate) fn run(
         results: results::read(&folder.results()),
         vmtest: text(log),
     })
+}
+
+/// vmtest gives its own `PATH` to the guest, where everybody is root; of an ordinary user here it lacks the
+/// folders of what only root runs, and the guest then has no agent.
+fn with_system_programs(path: Option<OsString>) -> OsString {
+    let mut path = path.unwrap_or_else(|| "/usr/bin:/bin".into());
+    path.push(":/usr/local/sbin:/usr/sbin:/sbin");
+    path
 }
 
 /// Waits, and says how far it is; or hands the terminal over, as soon as there is one to hand it to.
