@@ -289,17 +289,7 @@ fn nothing_is_made_up(what: &str, part: &[Kept], whole: &BTreeMap<u16, Vec<u8>>)
     let (found, lost) = classes_of(part, usize::MAX);
     for (port, classes) in &found {
         let due = whole.get(port).map_or(&[][..], Vec::as_slice);
-        // What the rules still say although bytes are missing: an alert 40 whose ClientHello was not kept is
-        // taken for one that answers none, and the answer to a CONNECT for none at all.
-        let hasty = match &classes[..] {
-            [class] if *class == Class::Ssl as u8 => due == [Class::NoSharedCipher as u8],
-            [class] if *class == Class::HttpsProxyRequest as u8 => due.is_empty(),
-            _ => false,
-        };
-        assert!(
-            classes == due || hasty,
-            "{what}: {port}: {classes:?}, {due:?} is due"
-        );
+        assert_eq!(classes, due, "{what}: {port}");
     }
     assert!(
         found == *whole || lost > 0,

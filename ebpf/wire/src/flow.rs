@@ -136,7 +136,18 @@ impl Flow {
     /// Takes note of a SYN or SYN-ACK.
     #[inline(always)]
     pub fn synchronize(&mut self, segment: &Segment) {
-        let side = &mut self.sides[usize::from(segment.role & 1)];
+        let [client, server] = &mut self.sides;
+        let side = match segment.from() {
+            Role::Client => client,
+            Role::Server => {
+                if client.flags & Side::SYNCED == 0 {
+                    // The SYN was not seen; this answers it. (No other packet of the client was, either.)
+                    client.next = segment.acknowledged;
+                    client.flags |= Side::SYNCED;
+                }
+                server
+            }
+        };
         side.next = segment.sequence.wrapping_add(1);
         side.flags |= Side::SYNCED;
     }
@@ -146,12 +157,19 @@ impl Flow {
     pub fn place(&mut self, segment: &mut Segment) -> Place {
         let anew = self.begins_anew(segment);
         let heard_more = self.heard_more(segment);
+        let peer = &self.sides[usize::from(segment.role & 1 ^ 1)];
+        let (peer_spoke, peer_heard) = (peer.progress != 0, peer.heard);
         let side = &mut self.sides[usize::from(segment.role & 1)];
         side.flags = side.flags & !Side::HEARD_MORE | heard_more;
         let length = segment.end.wrapping_sub(segment.at);
         if side.flags & Side::SYNCED == 0 {
-            // The SYN-ACK was not seen; its absence is no gap in the data.
-            side.next = segment.sequence;
+            // The SYN-ACK was not seen; its absence is no gap in the data. What the client has heard of it
+            // says where the data begins.
+            side.next = if peer_spoke {
+                peer_heard
+            } else {
+                segment.sequence
+            };
             side.flags |= Side::SYNCED;
         }
         let read = side.next.wrapping_sub(segment.sequence);

@@ -448,8 +448,9 @@ fn plaintext_alert(state: State, from: Role, stage: Stage, level: u8, descriptio
     // is fatal.
     let fatal = level == alert::FATAL || state.version == record::TLS1_3;
     if description == alert::CLOSE_NOTIFY || (fatal && description != alert::USER_CANCELED) {
-        let answers_hello =
-            from == Role::Server && state.version == 0 && state.client >= Stage::GREETING;
+        let answers_hello = from == Role::Server
+            && state.version == 0
+            && (state.client >= Stage::GREETING || state.lost());
         Decision::alert(from, level, description, answers_hello)
     } else {
         Decision::on(stage)
@@ -531,7 +532,10 @@ fn server_sealed(state: State, size: Sealed, answers: bool) -> Decision {
 fn closed(state: State, from: Role, stage: Stage, cause: Cause) -> Decision {
     if state.client < Stage::GREETING {
         return match state.client {
-            Stage::CONNECT if state.known() => failed(Cause::Connect, Role::Client),
+            // Unless the proxy's answer is what was not seen.
+            Stage::CONNECT if state.known() && !state.lost() => {
+                failed(Cause::Connect, Role::Client)
+            }
             // The server may still answer a client that closed its sending direction.
             Stage::FOREIGN | Stage::CONNECT if from == Role::Client && cause == Cause::Fin => {
                 Decision::on(stage)
@@ -578,7 +582,10 @@ fn closed(state: State, from: Role, stage: Stage, cause: Cause) -> Decision {
 fn silence(state: State, owed_by: Role) -> Decision {
     if state.client < Stage::GREETING {
         return match state.client {
-            Stage::CONNECT if state.known() => failed(Cause::Connect, Role::Client),
+            // Unless the proxy's answer is what was not seen.
+            Stage::CONNECT if state.known() && !state.lost() => {
+                failed(Cause::Connect, Role::Client)
+            }
             _ => Decision::IGNORE,
         };
     }

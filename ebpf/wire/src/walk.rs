@@ -242,6 +242,10 @@ impl Flow {
         };
         let side = &mut self.sides[from as usize];
         if stage != side.stage {
+            if side.stage == Stage::SUSPECT {
+                // It was no alert; the next one may be.
+                side.sealed_len = 0;
+            }
             if stage == Stage::FLIGHT {
                 side.mark = side.next.wrapping_add(u32::from(side.record_left));
             }
