@@ -42,6 +42,23 @@ pub(crate) enum Command {
         #[arg(long)]
         seed: Option<u64>,
     },
+    /// Sends recorded cases again, in other packets: cut, joined, out of order, twice, behind other headers.
+    /// What is said must stay the same.
+    Recut {
+        /// What `gauntlet record` wrote.
+        folder: PathBuf,
+        /// Parts of case ids; several are OR-ed. Default: every case.
+        filters: Vec<String>,
+        /// Ways for each case.
+        #[arg(long, value_name = "N", default_value_t = 1_000)]
+        ways: u64,
+        /// The number of the first way; default: another one each time.
+        #[arg(long)]
+        seed: Option<u64>,
+        /// Who reads the packets.
+        #[arg(long, value_enum, default_value_t)]
+        engine: Packets,
+    },
     /// Says what a class, an alert or a case means, what to check and how to fix it.
     Explain {
         /// `unknown_ca`, `SSL_R_TLSV1_ALERT_UNKNOWN_CA`, `48`, `certificate_required`, or a case id.
@@ -154,6 +171,20 @@ pub(crate) enum Format {
     Human,
     /// One JSON object a line.
     Ndjson,
+}
+
+/// Who reads recorded packets.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Packets {
+    /// Both, where BPF can be loaded; else the host build.
+    #[default]
+    Auto,
+    /// The programs in the kernel, by BPF_PROG_TEST_RUN.
+    Kernel,
+    /// The same code, compiled for the host.
+    Host,
+    /// Both, compared event by event.
+    Both,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]

@@ -2,6 +2,7 @@
 
 mod guest;
 mod record;
+mod recut;
 mod repro;
 mod run;
 mod signals;
@@ -67,6 +68,19 @@ pub(crate) fn execute(cli: Cli) -> Result<u8, Failure> {
             selection,
             seed,
         } => record::record(&folder, selection, seed),
+        Command::Recut {
+            folder,
+            filters,
+            ways,
+            seed,
+            engine,
+        } => recut::recut(
+            &folder,
+            &filters,
+            ways,
+            seed.unwrap_or_else(any_seed),
+            engine,
+        ),
         Command::Explain { topic, scenarios } => tell(&topic, scenarios.as_deref()),
         Command::Report { file, color } => report(&file, color),
     }

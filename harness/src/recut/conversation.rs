@@ -16,6 +16,8 @@ use fastrand::Rng;
 
 use crate::lab::Role;
 
+/// Time within which segments are of one flight, nanoseconds.
+const PAUSE: u64 = 100_000_000;
 /// Bytes of a segment on an ordinary Ethernet.
 const MSS: usize = 1_448;
 /// Bytes of the largest segment that is made by putting others together: with all its headers it still
@@ -34,6 +36,8 @@ pub struct Conversation {
     pub server: SocketAddr,
     /// Sequence number of each SYN, the client's first.
     first: [u32; 2],
+    /// When something was said last.
+    last: u64,
     said: Vec<Said>,
 }
 
@@ -41,6 +45,8 @@ pub struct Conversation {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Said {
     from: Role,
+    /// Time since the connection said something before, nanoseconds.
+    after: u64,
     sequence: u32,
     acknowledged: u32,
     fin: bool,
@@ -60,12 +66,12 @@ struct Headers {
 }
 
 impl Conversation {
-    /// The connections in Ethernet frames, in the order of their SYNs. Frames that are no TCP, and
-    /// connections whose SYN and SYN-ACK are not both there, are left out.
+    /// The connections in Ethernet frames with their times (nanoseconds), in the order of their SYNs.
+    /// Frames that are no TCP, and connections whose SYN and SYN-ACK are not both there, are left out.
     #[must_use]
-    pub fn read<'f>(frames: impl IntoIterator<Item = &'f [u8]>) -> Vec<Self> {
+    pub fn read<'f>(frames: impl IntoIterator<Item = (u64, &'f [u8])>) -> Vec<Self> {
         let mut found: Vec<(Self, [bool; 2])> = Vec::new();
-        for frame in frames {
+        for (time, frame) in frames {
             let Some((from, to, tcp)) = segment(frame) else {
                 continue;
             };
@@ -78,6 +84,7 @@ impl Conversation {
                         client: from,
                         server: to,
                         first: [tcp.sequence_number(), 0],
+                        last: time,
                         said: Vec::new(),
                     };
                     found.push((talk, [true, false]));
@@ -100,7 +107,7 @@ impl Conversation {
                 talk.first[1] = tcp.sequence_number();
                 syns[1] = true;
             } else if !tcp.payload().is_empty() || tcp.fin() || tcp.rst() {
-                talk.add(role, &tcp);
+                talk.add(role, time, &tcp);
             }
         }
         found
@@ -110,13 +117,14 @@ impl Conversation {
             .collect()
     }
 
-    fn add(&mut self, from: Role, tcp: &etherparse::TcpSlice<'_>) {
+    fn add(&mut self, from: Role, time: u64, tcp: &etherparse::TcpSlice<'_>) {
         let (own, peer) = match from {
             Role::Client => (self.first[0], self.first[1]),
             Role::Server => (self.first[1], self.first[0]),
         };
         let said = Said {
             from,
+            after: time.saturating_sub(self.last),
             sequence: tcp.sequence_number().wrapping_sub(own),
             acknowledged: tcp.acknowledgment_number().wrapping_sub(peer),
             fin: tcp.fin(),
@@ -131,14 +139,15 @@ impl Conversation {
                 && (before.fin, before.rst) == (said.fin, said.rst)
         });
         if !again {
+            self.last = time;
             self.said.push(said);
         }
     }
 
-    /// The conversation as one of the ways that `seed` stands for, as Ethernet frames. Seed 0 changes
-    /// nothing but what was sent twice.
+    /// The conversation as one of the ways that `seed` stands for: Ethernet frames, and how long after the
+    /// one before each comes, nanoseconds. Seed 0 changes nothing but what was sent twice.
     #[must_use]
-    pub fn recut(&self, seed: u64) -> Vec<Vec<u8>> {
+    pub fn recut(&self, seed: u64) -> Vec<(u64, Vec<u8>)> {
         let mut rng = Rng::with_seed(seed);
         let plain = seed == 0;
         let headers = if plain {
@@ -160,8 +169,8 @@ impl Conversation {
             })
         };
         let mut frames = vec![
-            self.frame(headers, first, &Said::syn(Role::Client)),
-            self.frame(headers, first, &Said::syn(Role::Server)),
+            (0, self.frame(headers, first, &Said::syn(Role::Client))),
+            (0, self.frame(headers, first, &Said::syn(Role::Server))),
         ];
         let mut past: Vec<Said> = Vec::new();
         for flight in self.flights() {
@@ -170,12 +179,14 @@ impl Conversation {
             } else {
                 shuffled(&mut rng, flight)
             };
-            for piece in &pieces {
-                frames.push(self.frame(headers, first, piece));
+            let begins = flight.first().map_or(0, |said| said.after);
+            for (at, piece) in pieces.iter().enumerate() {
+                let after = if at == 0 { begins } else { 0 };
+                frames.push((after, self.frame(headers, first, piece)));
                 if !plain && rng.u8(..8) == 0 && !past.is_empty() {
                     // A retransmission of long ago.
                     let old = &past[rng.usize(..past.len())];
-                    frames.push(self.frame(headers, first, old));
+                    frames.push((0, self.frame(headers, first, old)));
                 }
             }
             past.extend(pieces.into_iter().filter(|piece| !piece.fin && !piece.rst));
@@ -183,10 +194,12 @@ impl Conversation {
         frames
     }
 
-    /// Runs of segments of one side: within one, TCP may cut and the network may change the order.
+    /// Runs of segments of one side: within one, TCP may cut and the network may change the order. Not
+    /// across a pause, where time is the subject.
     fn flights(&self) -> impl Iterator<Item = &[Said]> {
-        self.said
-            .chunk_by(|one, next| one.from == next.from && !one.rst && !next.rst)
+        self.said.chunk_by(|one, next| {
+            one.from == next.from && !one.rst && !next.rst && next.after < PAUSE
+        })
     }
 
     fn frame(&self, headers: Headers, first: [u32; 2], said: &Said) -> Vec<u8> {
@@ -214,6 +227,7 @@ impl Said {
     fn syn(from: Role) -> Self {
         Self {
             from,
+            after: 0,
             sequence: 0,
             acknowledged: u32::from(from == Role::Server),
             fin: false,
@@ -243,13 +257,13 @@ impl Said {
 /// A flight in other segments.
 fn shuffled(rng: &mut Rng, flight: &[Said]) -> Vec<Said> {
     let mut pieces: Vec<Said> = Vec::new();
-    let way = rng.u8(..6);
+    let way = rng.u8(..24);
     for said in joined(rng, flight) {
         match way {
-            0 => pieces.push(said),
-            1 => cut(&mut pieces, &said, |_| 1),
-            2 => cut(&mut pieces, &said, |_| MSS),
-            3 => {
+            0 => cut(&mut pieces, &said, |_| 1),
+            1..4 => pieces.push(said),
+            4..8 => cut(&mut pieces, &said, |_| MSS),
+            8..14 => {
                 let at = rng.usize(..said.bytes.len().max(1));
                 cut(&mut pieces, &said, |from| {
                     if from == 0 { at.max(1) } else { LARGEST }
