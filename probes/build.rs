@@ -1,4 +1,5 @@
-//! Compiles the BPF programs and hands their object to the crate (`GAUNTLET_OBJECT`).
+//! Compiles the BPF programs and hands their objects to the crate (`GAUNTLET_OBJECT`,
+//! `GAUNTLET_LIBRARY_OBJECT`).
 //!
 //! Wants the `rust-src` component and bpf-linker, which `cargo xtask setup` installs; the linker is
 //! looked for where setup puts it, then on PATH. `GAUNTLET_BPF_LINKER=FILE` names another.
@@ -38,7 +39,7 @@ fn main() {
         fail("the rust-src component is missing");
     }
     let target = PathBuf::from(variable("OUT_DIR")).join("bpf");
-    let object = target.join("bpfel-unknown-none/release/gauntlet");
+    let objects = target.join("bpfel-unknown-none/release");
     let flags = [
         format!("-Clinker={}", linker.display()),
         "-Clink-arg=--btf".into(), // line info: a verifier's refusal names our source
@@ -86,7 +87,15 @@ fn main() {
             "cargo cannot be started for the BPF programs: {error}"
         )),
     }
-    println!("cargo:rustc-env=GAUNTLET_OBJECT={}", object.display());
+    for (variable, object) in [
+        ("GAUNTLET_OBJECT", "gauntlet"),
+        ("GAUNTLET_LIBRARY_OBJECT", "library"),
+    ] {
+        println!(
+            "cargo:rustc-env={variable}={}",
+            objects.join(object).display()
+        );
+    }
 }
 
 fn variable(name: &str) -> String {

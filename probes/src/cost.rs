@@ -8,20 +8,14 @@
 //! # Kernel
 //! 5.10, and the capabilities of [`crate::load`].
 
-use std::collections::HashSet;
-use std::io;
-use std::mem::size_of_val;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
-use aya::maps::{Map, MapData};
 use aya::{Ebpf, EbpfError, EbpfLoader};
-use aya_obj::{Object, generated::bpf_insn};
-use nix::libc;
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 
+use crate::bpf::{Attach, Program, Relocated, jited_bytes};
 use crate::load::Settings;
-use crate::object;
+use crate::{library, object};
 
 /// What one program cost.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -116,107 +110,86 @@ pub fn measure(settings: &Settings) -> Result<Vec<Result<Cost, Refused>>, CostEr
         // Known to the verifier, which does not walk what it rules out.
         .override_global(object::CAPTURE_TIME, &u8::from(settings.capture_time), true)
         .load(object::OBJECT)?;
-    let relocated = relocated(&maps)?;
-    object::GO_ON
-        .into_iter()
-        .chain([object::WATCH])
-        .map(|name| {
-            let damaged = || CostError::Damaged(format!("it has no {name}"));
-            let program = relocated.programs.get(name).ok_or_else(damaged)?;
-            let function = relocated
-                .functions
-                .get(&program.function_key())
-                .ok_or_else(damaged)?;
-            Ok(load(name, &function.instructions, &program.license))
+    let mut costs = all_of(
+        object::OBJECT,
+        &maps,
+        object::GO_ON.into_iter().chain([object::WATCH]),
+    )?;
+    // Where the kernel does not say where it keeps a socket's fields, the programs are verified alike.
+    let kernel = library::object::Kernel::running().unwrap_or_default();
+    let maps = library::object::loader(&kernel.layout).load(library::object::OBJECT)?;
+    let probes = all_of(library::object::OBJECT, &maps, library::object::programs())?;
+    costs.push(together(LIBRARY, probes));
+    Ok(costs)
+}
+
+/// What the probes for libraries are called together: two dozen, none of which is used without the others.
+const LIBRARY: &str = "gauntlet_library";
+
+/// Many programs as one: the time and the code of all, the instructions and the stack of the largest.
+fn together(name: &'static str, parts: Vec<Result<Cost, Refused>>) -> Result<Cost, Refused> {
+    let most = |one: Option<u64>, other: Option<u64>| Some(one?.max(other?));
+    let sum = |one: Option<u64>, other: Option<u64>| Some(one? + other?);
+    let mut parts = parts.into_iter().map(|part| {
+        part.map_err(|refused| Refused {
+            program: name,
+            log: format!("{}:\n{}", refused.program, refused.log),
         })
-        .collect()
-}
-
-/// The object once more, with its references to maps and functions resolved.
-fn relocated(maps: &Ebpf) -> Result<Object, CostError> {
-    let damaged = |error: &dyn std::fmt::Display| CostError::Damaged(error.to_string());
-    let mut object = Object::parse(object::OBJECT).map_err(|error| damaged(&error))?;
-    let texts: HashSet<usize> = object
-        .functions
-        .keys()
-        .map(|(section, _)| *section)
-        .collect();
-    let described = object.maps.clone();
-    let known: Vec<(&str, RawFd, &aya_obj::Map)> = described
-        .iter()
-        .filter_map(|(name, map)| Some((name.as_str(), descriptor(maps.map(name)?)?, map)))
-        .collect();
-    object
-        .relocate_maps(known.into_iter(), &texts)
-        .map_err(|error| damaged(&error))?;
-    object
-        .relocate_calls(&texts)
-        .map_err(|error| damaged(&error))?;
-    Ok(object)
-}
-
-/// The descriptor of a map of any kind that the object has.
-fn descriptor(map: &Map) -> Option<RawFd> {
-    let data: &MapData = match map {
-        Map::Array(data)
-        | Map::HashMap(data)
-        | Map::LruHashMap(data)
-        | Map::PerCpuArray(data)
-        | Map::PerCpuHashMap(data)
-        | Map::PerCpuLruHashMap(data)
-        | Map::ProgramArray(data)
-        | Map::RingBuf(data) => data,
-        _ => return None,
+    });
+    let nothing = || Refused {
+        program: name,
+        log: "it has no programs".into(),
     };
-    Some(data.fd().as_fd().as_raw_fd())
+    let mut whole = parts.next().ok_or_else(nothing)??;
+    whole.program = name;
+    for part in parts {
+        let part = part?;
+        whole.took += part.took;
+        whole.verified_instructions = most(whole.verified_instructions, part.verified_instructions);
+        whole.stack_bytes = most(whole.stack_bytes, part.stack_bytes);
+        whole.jited_bytes = sum(whole.jited_bytes, part.jited_bytes);
+        whole.calls_on |= part.calls_on;
+    }
+    Ok(whole)
 }
 
-fn load(
-    program: &'static str,
-    instructions: &[bpf_insn],
-    license: &std::ffi::CStr,
-) -> Result<Cost, Refused> {
-    let mut log = vec![0; LOG_BYTES];
-    let attributes = LoadAttributes {
-        program_type: SCHED_CLS,
-        instruction_count: instructions.len().try_into().unwrap_or(u32::MAX),
-        instructions: instructions.as_ptr() as u64,
-        license: license.as_ptr() as u64,
-        log_level: LOG_STATISTICS,
-        log_size: LOG_BYTES as u32,
-        log: log.as_mut_ptr() as u64,
-        kernel_version: 0,
-        flags: 0,
+/// The costs of an object's programs.
+fn all_of(
+    object: &[u8],
+    maps: &Ebpf,
+    programs: impl IntoIterator<Item = &'static str>,
+) -> Result<Vec<Result<Cost, Refused>>, CostError> {
+    let relocated = Relocated::new(object, maps).map_err(CostError::Damaged)?;
+    let cost = |name| {
+        let program = relocated.program(name);
+        let program = program.ok_or_else(|| CostError::Damaged(format!("it has no {name}")))?;
+        Ok(load(name, &program))
     };
+    programs.into_iter().map(cost).collect()
+}
+
+fn load(program: &'static str, what: &Program<'_>) -> Result<Cost, Refused> {
     let start = Instant::now();
-    // SAFETY: the attributes are the beginning of `union bpf_attr`, and every pointer in them is to
-    // a buffer of the size beside it that outlives the call.
-    let loaded = unsafe { bpf(BPF_PROG_LOAD, &attributes) };
+    let (loaded, log) = what.load(Attach::Any);
     let took = start.elapsed();
-    let end = log.iter().position(|byte| *byte == 0).unwrap_or(log.len());
-    let log = String::from_utf8_lossy(&log[..end]).into_owned();
     match loaded {
         Err(error) => Err(Refused {
             program,
             log: format!("{log}{error}\n"),
         }),
-        Ok(descriptor) => {
-            // SAFETY: the kernel has just made this descriptor for us.
-            let loaded = unsafe { OwnedFd::from_raw_fd(descriptor) };
-            Ok(Cost {
-                program,
-                took,
-                verified_instructions: verified_instructions(&log),
-                stack_bytes: stack_bytes(&log),
-                jited_bytes: jited_bytes(&loaded),
-                calls_on: instructions.iter().any(is_tail_call),
-                limits: Limits {
-                    verified_instructions: verified_limit(&log),
-                    stack_bytes: MAX_BPF_STACK,
-                    tail_calls: MAX_TAIL_CALL_CNT,
-                },
-            })
-        }
+        Ok(loaded) => Ok(Cost {
+            program,
+            took,
+            verified_instructions: verified_instructions(&log),
+            stack_bytes: stack_bytes(&log),
+            jited_bytes: jited_bytes(&loaded),
+            calls_on: what.calls_on(),
+            limits: Limits {
+                verified_instructions: verified_limit(&log),
+                stack_bytes: MAX_BPF_STACK,
+                tail_calls: MAX_TAIL_CALL_CNT,
+            },
+        }),
     }
 }
 
@@ -235,10 +208,6 @@ fn verified_limit(log: &str) -> Option<u64> {
     rest.split_once(')')?.0.parse().ok()
 }
 
-fn is_tail_call(instruction: &bpf_insn) -> bool {
-    instruction.code == CALL && instruction.src_reg() == 0 && instruction.imm == TAIL_CALL
-}
-
 /// `stack depth 152+24`, one number for each function; since 7.2 `stack depth max 176`.
 fn stack_bytes(log: &str) -> Option<u64> {
     let said = log
@@ -251,88 +220,9 @@ fn stack_bytes(log: &str) -> Option<u64> {
         .sum()
 }
 
-fn jited_bytes(program: &OwnedFd) -> Option<u64> {
-    let mut info = ProgramInfo::default();
-    let attributes = InfoAttributes {
-        descriptor: program.as_raw_fd().try_into().ok()?,
-        length: size_of_val(&info) as u32,
-        info: (&raw mut info) as u64,
-    };
-    // SAFETY: the attributes are those of BPF_OBJ_GET_INFO_BY_FD, and the kernel writes at most
-    // `length` bytes to `info`.
-    unsafe { bpf(BPF_OBJ_GET_INFO_BY_FD, &attributes) }.ok()?;
-    (info.jited_length > 0).then(|| info.jited_length.into())
-}
-
 // include/linux/filter.h and include/linux/bpf.h; 33 calls are what 5.10, which says 32, allows too.
 const MAX_BPF_STACK: u64 = 512;
 const MAX_TAIL_CALL_CNT: u64 = 33;
-
-// include/uapi/linux/bpf.h
-const CALL: u8 = 0x85;
-const TAIL_CALL: i32 = 12;
-const BPF_PROG_LOAD: libc::c_int = 5;
-const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
-const SCHED_CLS: u32 = 3;
-/// Only the numbers at the end, not what the verifier saw on its way.
-const LOG_STATISTICS: u32 = 4;
-const LOG_BYTES: usize = 64 * 1024;
-
-/// The beginning of `union bpf_attr` for BPF_PROG_LOAD; what is left out counts as zero.
-#[repr(C)]
-struct LoadAttributes {
-    program_type: u32,
-    instruction_count: u32,
-    instructions: u64,
-    license: u64,
-    log_level: u32,
-    log_size: u32,
-    log: u64,
-    kernel_version: u32,
-    flags: u32,
-}
-
-/// `union bpf_attr` for BPF_OBJ_GET_INFO_BY_FD.
-#[repr(C)]
-struct InfoAttributes {
-    descriptor: u32,
-    length: u32,
-    info: u64,
-}
-
-/// The beginning of `struct bpf_prog_info`.
-#[repr(C)]
-#[derive(Default)]
-struct ProgramInfo {
-    program_type: u32,
-    id: u32,
-    tag: [u8; 8],
-    jited_length: u32,
-    xlated_length: u32,
-    jited: u64,
-    xlated: u64,
-}
-
-/// The bpf(2) system call.
-///
-/// # Safety
-/// `attributes` must be what `command` takes, and every address in it be of a buffer large enough.
-unsafe fn bpf<T>(command: libc::c_int, attributes: &T) -> io::Result<RawFd> {
-    // SAFETY: the caller's promise.
-    let answer = unsafe {
-        libc::syscall(
-            libc::SYS_bpf,
-            command,
-            std::ptr::from_ref(attributes),
-            size_of_val(attributes),
-        )
-    };
-    if answer < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(answer as RawFd)
-    }
-}
 
 #[cfg(test)]
 mod tests {
@@ -349,6 +239,48 @@ mod tests {
         assert_eq!(stack_bytes(LOG), Some(176));
         assert_eq!(stack_bytes("stack depth 0\n"), Some(0));
         assert_eq!(stack_bytes("stack depth max 112\n"), Some(112));
+    }
+
+    #[test]
+    fn many_programs_cost_together_what_they_cost() {
+        let part = |milliseconds, verified, stack, code| {
+            Ok(Cost {
+                program: "one",
+                took: Duration::from_millis(milliseconds),
+                verified_instructions: verified,
+                stack_bytes: Some(stack),
+                jited_bytes: Some(code),
+                calls_on: false,
+                limits: Limits {
+                    verified_instructions: Some(1_000_000),
+                    stack_bytes: MAX_BPF_STACK,
+                    tail_calls: MAX_TAIL_CALL_CNT,
+                },
+            })
+        };
+        let whole = together(
+            "all",
+            vec![part(1, Some(20), 8, 100), part(2, Some(30), 4, 50)],
+        );
+        let whole = whole.expect("none was refused");
+        assert_eq!(
+            (whole.program, whole.took),
+            ("all", Duration::from_millis(3))
+        );
+        assert_eq!(whole.verified_instructions, Some(30));
+        assert_eq!((whole.stack_bytes, whole.jited_bytes), (Some(8), Some(150)));
+        // One number that is not known makes the whole's unknown.
+        let unknown = together("all", vec![part(1, None, 8, 100), part(2, Some(30), 4, 50)]);
+        assert_eq!(unknown.map(|cost| cost.verified_instructions), Ok(None));
+        let refused = Err(Refused {
+            program: "one",
+            log: "why".into(),
+        });
+        let refusal = together("all", vec![part(1, None, 8, 100), refused]).expect_err("refused");
+        assert_eq!(
+            (refusal.program, refusal.log.as_str()),
+            ("all", "one:\nwhy")
+        );
     }
 
     #[test]

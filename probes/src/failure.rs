@@ -17,6 +17,7 @@ use tls_parser::TlsCipherSuite;
 
 use crate::certificate::common_name;
 use crate::hidden::{Alert, Look};
+use crate::library::ruling::{Revealed, Said};
 use crate::probe::Interface;
 
 /// A failed handshake. Field documentation names the contract's key where it is not the obvious one.
@@ -130,6 +131,9 @@ pub struct Failure {
         skip_serializing_if = "Option::is_none"
     )]
     pub interface: Option<String>,
+    /// What a TLS library said, where one was probed.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub library: Option<Said>,
 }
 
 /// An event that this version cannot read.
@@ -215,7 +219,30 @@ impl Failure {
             local_address: local,
             network_type: if client_ip.is_ipv4() { "ipv4" } else { "ipv6" },
             interface: interface.map(|interface| interface.name.clone()),
+            library: None,
         })
+    }
+
+    /// Adds what was revealed about it: the class that an alert hid, and why.
+    pub fn reveal(&mut self, revealed: Revealed) {
+        if let Some(class) = revealed.class {
+            self.class = class.name();
+            self.confidence = Confidence::Certain.name();
+            self.candidates.clear();
+            self.layer = class.layer().name();
+            self.retryable = class.retryable();
+        }
+        if let Some(description) = revealed.alert {
+            let level = if description == alert::CLOSE_NOTIFY {
+                alert::WARNING
+            } else {
+                alert::FATAL
+            };
+            self.alert_code = Some(description);
+            self.alert_description = alert::name(description);
+            self.alert_level = alert::level_name(level);
+        }
+        self.library = revealed.said;
     }
 }
 
@@ -262,7 +289,7 @@ fn subject(flow: &Flow, role: Role) -> Option<String> {
 
 /// A text from the network: control and formatting characters as escapes, so that it cannot break a
 /// line or steer a terminal; a backslash doubled, so that it cannot feign one.
-fn readable(text: &str) -> String {
+pub(crate) fn readable(text: &str) -> String {
     let escaped = text.escape_debug().to_string();
     escaped.replace("\\'", "'").replace("\\\"", "\"")
 }

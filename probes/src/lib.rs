@@ -11,6 +11,7 @@
 //! | [`attach`] | programs -> both directions of an interface; leaves nothing behind |
 //! | [`probe`] | one network namespace being watched: events, stalls, counters |
 //! | [`host`] | the same machine with tables in ordinary memory, for packets from elsewhere |
+//! | `bpf` | the system call, where aya does not reach |
 //! | [`cost`] | what loading the programs costs a kernel |
 //! | [`source`] | where in the source a verifier stopped |
 //! | [`clock`] | the kernel's monotonic time -> Unix time |
@@ -21,11 +22,13 @@
 //! | [`hidden`], [`hidden_count`] | what they show of alerts that the wire hides |
 //! | [`failure`] | an event -> one failed handshake, as the contract writes it |
 //! | [`report`] | a failed handshake -> a line for people, or for programs |
+//! | [`library`] | what TLS libraries themselves say, joined to what the wire showed |
 //! | [`netns`] | network namespaces |
 //!
 //! Nothing here parses TLS: `gauntlet_wire` does, in the kernel.
 
 pub mod attach;
+mod bpf;
 pub mod capture_file;
 pub mod certificate;
 pub mod clock;
@@ -36,6 +39,7 @@ pub mod hidden_count;
 pub mod host;
 pub mod keylog;
 pub mod keylog_follow;
+pub mod library;
 pub mod load;
 pub mod netns;
 pub mod object;

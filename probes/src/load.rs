@@ -99,6 +99,9 @@ pub enum LoadError {
         #[source]
         source: MapError,
     },
+    /// The object cannot be made ready for the kernel.
+    #[error("the BPF object is damaged: {0}")]
+    Damaged(String),
     /// The object lacks something that this crate was built to find in it.
     #[error("the BPF object has no {0}: it was built from another version")]
     Missing(&'static str),
@@ -185,7 +188,7 @@ where
     M::try_from(map).map_err(|source| LoadError::Map { map: name, source })
 }
 
-fn refusal(program: &'static str, error: ProgramError) -> LoadError {
+pub(crate) fn refusal(program: &'static str, error: ProgramError) -> LoadError {
     let ProgramError::LoadError {
         io_error,
         verifier_log,
@@ -196,7 +199,11 @@ fn refusal(program: &'static str, error: ProgramError) -> LoadError {
             source: error,
         };
     };
-    let log = verifier_log.to_string();
+    refused(program, io_error, &verifier_log.to_string())
+}
+
+/// A refusal, by the kernel's error and its verifier's log.
+pub(crate) fn refused(program: &'static str, io_error: io::Error, log: &str) -> LoadError {
     if log.trim().is_empty() {
         return LoadError::Refused {
             program,
@@ -214,7 +221,7 @@ fn refusal(program: &'static str, error: ProgramError) -> LoadError {
     LoadError::Verifier {
         program,
         last_lines: format!("{io_error}{shown}"),
-        log: match keep(program, &log) {
+        log: match keep(program, log) {
             Ok(path) => path.display().to_string(),
             Err(error) => format!("not kept: {error}"),
         },

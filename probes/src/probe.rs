@@ -34,7 +34,7 @@ pub(crate) const IDLE: Duration = Duration::from_secs(120);
 /// A type of the wire crate as a map's key or value.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
-struct Plain<T>(T);
+pub(crate) struct Plain<T>(pub(crate) T);
 
 // SAFETY: `FromBytes` says that every bit pattern is a value, `Copy` that there is nothing to drop.
 unsafe impl<T: FromBytes + Copy + 'static> Pod for Plain<T> {}
@@ -116,12 +116,57 @@ pub struct Other {
     pub is_loss: bool,
 }
 
+/// A handshake that was told otherwise than it was counted: a library knew better. No class: no failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Correction {
+    /// What it was counted as; `None`: as undecided.
+    pub counted: Option<Class>,
+    /// What it was told as; `None`: not at all, since it was good.
+    pub told: Option<Class>,
+    /// The negotiated version, or 0.
+    pub version: u16,
+}
+
 impl Counts {
     /// Adds to a count of somebody else.
     pub fn add(&mut self, name: &'static str, count: u64, is_loss: bool) {
         let other = self.others.entry(name).or_default();
         other.count += count;
         other.is_loss = is_loss;
+    }
+
+    /// Counts so many handshakes as they were told.
+    pub fn correct(&mut self, correction: &Correction, handshakes: u64) {
+        let key = |class| from_class_key(class_key(class, correction.version));
+        let mut seen = 0;
+        if let Some(class) = correction.counted {
+            if let Some(key) = key(class)
+                && let Some(entry) = self.classes.get_mut(&key)
+            {
+                entry.count = entry.count.saturating_sub(handshakes);
+                seen = entry.last_seen;
+                if entry.count == 0 {
+                    self.classes.remove(&key);
+                }
+            }
+        } else {
+            self.shift(Counter::Undecided, Counter::HandshakeFailed, handshakes);
+        }
+        if let Some(class) = correction.told {
+            if let Some(key) = key(class) {
+                let entry = self.classes.entry(key).or_default();
+                entry.count += handshakes;
+                entry.last_seen = entry.last_seen.max(seen);
+            }
+        } else {
+            self.shift(Counter::HandshakeFailed, Counter::HandshakeDone, handshakes);
+        }
+    }
+
+    fn shift(&mut self, from: Counter, to: Counter, handshakes: u64) {
+        let entry = self.counters.entry(from).or_default();
+        *entry = entry.saturating_sub(handshakes);
+        *self.counters.entry(to).or_default() += handshakes;
     }
 
     /// Adds what another namespace counted.

@@ -1,6 +1,7 @@
 //! `mtls-probe watch`: from the options to probes, and one loop that waits for events, for the time
 //! to look for stalls, and for the signal to end.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::num::NonZeroU32;
 use std::os::fd::AsFd as _;
@@ -13,12 +14,18 @@ use clap::{Args, ValueEnum};
 use gauntlet_probes::attach::Hook;
 use gauntlet_probes::failure::Failure;
 use gauntlet_probes::hidden::Look;
+use gauntlet_probes::library::join::{Join, Joined, PATIENCE, Seen};
+use gauntlet_probes::library::ruling::{Revealed, Ruling, rule};
+use gauntlet_probes::library::symbols::{Depth, points};
+use gauntlet_probes::library::{self, Libraries};
 use gauntlet_probes::load::{DEFAULT_FLOWS, DEFAULT_RING_KIB, Settings, ring_bytes};
 use gauntlet_probes::netns::NetNs;
-use gauntlet_probes::probe::{Counts, Probe, Selection};
+use gauntlet_probes::probe::{Correction, Counts, Probe, Selection};
 use gauntlet_probes::report::{human, ndjson};
 use gauntlet_probes::{clock, privileges};
+use gauntlet_wire::Role;
 use gauntlet_wire::event::Event;
+use gauntlet_wire::library::Standing;
 use jiff::SignedDuration;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
@@ -63,6 +70,13 @@ pub(crate) struct Arguments {
     #[arg(long, value_enum, default_value_t = HookName::Auto)]
     hook: HookName,
 
+    /// TLS libraries to probe, for what TLS 1.3 hides: `auto`, the handshakes of every shared OpenSSL,
+    /// BoringSSL and GnuTLS that a process of this machine uses or comes to use; `deep`, their reading
+    /// and writing too, which costs each call of theirs; FILE, that library, deeply, whatever it is
+    /// called; `off`, none. May be given again. Default: auto, where it can be had.
+    #[arg(long, value_name = "auto|deep|off|FILE", value_parser = library)]
+    library: Vec<Library>,
+
     /// Most handshakes under way at once, in each namespace.
     #[arg(long, value_name = "N", default_value_t = DEFAULT_FLOWS)]
     max_handshakes: NonZeroU32,
@@ -93,6 +107,14 @@ enum HookName {
     Auto,
     Tcx,
     Clsact,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Library {
+    Auto,
+    Deep,
+    Off,
+    File(PathBuf),
 }
 
 /// A probe looks for stalls this often within the threshold, so that one is told at most a quarter
@@ -130,7 +152,7 @@ pub(crate) fn watch(arguments: &Arguments) -> anyhow::Result<()> {
         capture_time: false,
     };
     // Before anything is watched: its handshakes' secrets come after this.
-    let mut hidden = HiddenWait::new(arguments.keylog.as_deref())?;
+    let hidden = HiddenWait::new(arguments.keylog.as_deref())?;
     let mut probes = namespaces
         .iter()
         .map(|namespace| Probe::start(namespace, &selection, &settings))
@@ -138,12 +160,20 @@ pub(crate) fn watch(arguments: &Arguments) -> anyhow::Result<()> {
     for error in probes.iter().flat_map(Probe::skipped) {
         eprintln!("mtls-probe: not watched: {error}");
     }
+    let (libraries, told) = libraries(&arguments.library)?;
     let watched: usize = probes.iter().map(Probe::watched).sum();
     let plural = if watched == 1 { "" } else { "s" };
     // On standard error in either format: who started it waits for this line, not for a time.
-    eprintln!("mtls-probe: watching {watched} interface{plural}; Ctrl-C ends it");
-    let mut out = output(arguments.color);
-    match run(&mut probes, &mut hidden, &signals, arguments, &mut out) {
+    eprintln!("mtls-probe: watching {watched} interface{plural}{told}; Ctrl-C ends it");
+    let mut watch = Watching {
+        hidden,
+        libraries,
+        join: Join::new(PATIENCE),
+        corrections: BTreeMap::new(),
+        format: arguments.format,
+        out: output(arguments.color),
+    };
+    match run(&mut probes, &mut watch, &signals, arguments.stall_after) {
         Ok(()) => Ok(()),
         // Whoever read the lines has seen enough.
         Err(error) if broken_pipe(&error) => Ok(()),
@@ -151,43 +181,87 @@ pub(crate) fn watch(arguments: &Arguments) -> anyhow::Result<()> {
     }
 }
 
+/// Starts to probe libraries as the options say, and what to tell of it. Where nothing was asked for and it
+/// cannot be had, the rest works without.
+fn libraries(options: &[Library]) -> anyhow::Result<(Option<Libraries>, String)> {
+    if options.contains(&Library::Off) {
+        return Ok((None, String::new()));
+    }
+    let file = |option: &Library| match option {
+        Library::File(path) => Some(path.clone()),
+        _ => None,
+    };
+    let selection = library::Selection {
+        all: options.is_empty()
+            || options.contains(&Library::Auto)
+            || options.contains(&Library::Deep),
+        files: options.iter().filter_map(file).collect(),
+        depth: if options.iter().all(|option| *option == Library::Auto) {
+            Depth::Handshakes
+        } else {
+            Depth::Calls
+        },
+    };
+    match Libraries::start(&selection) {
+        Ok(libraries) => {
+            let probed = libraries.probed();
+            let ies = if probed == 1 { "y" } else { "ies" };
+            Ok((Some(libraries), format!(" and {probed} TLS librar{ies}")))
+        }
+        Err(error) if options.is_empty() => {
+            let line = error.to_string();
+            let first = line.lines().next().unwrap_or_default().to_owned();
+            Ok((None, format!(", no TLS library ({first})")))
+        }
+        Err(error) => Err(error).context("--library"),
+    }
+}
+
+/// What runs beside the probes, in the order in which an event passes it: the key log, the libraries, and
+/// where the lines go.
+struct Watching {
+    hidden: HiddenWait,
+    libraries: Option<Libraries>,
+    join: Join<Held>,
+    corrections: BTreeMap<Correction, u64>,
+    format: Format,
+    out: Box<dyn Write>,
+}
+
+/// An event that waits for words, the number of its probe, and what a key log says of it.
+type Held = (usize, Box<Event>, Look);
+
 fn run(
     probes: &mut [Probe],
-    hidden: &mut HiddenWait,
+    watch: &mut Watching,
     signals: &SignalFd,
-    arguments: &Arguments,
-    out: &mut dyn Write,
+    stall_after: Duration,
 ) -> anyhow::Result<()> {
-    let pause = (arguments.stall_after / LOOKS).clamp(LOOK.0, LOOK.1);
+    let pause = (stall_after / LOOKS).clamp(LOOK.0, LOOK.1);
     let mut look = Instant::now() + pause;
     loop {
-        let until = hidden.until().map_or(look, |until| until.min(look));
-        let ended = wait(probes, hidden, signals, until)?;
-        for (number, probe) in probes.iter_mut().enumerate() {
-            if ended {
-                // First, so that nothing is counted that is not printed.
-                probe.detach();
+        let ended = wait(probes, watch, signals, look)?;
+        if ended {
+            // First, so that nothing is counted that is not printed.
+            probes.iter_mut().for_each(Probe::detach);
+            if let Some(libraries) = &mut watch.libraries {
+                libraries.detach();
             }
-            probe.drain(|event| hidden.push(number, *event));
+        }
+        for (number, probe) in probes.iter_mut().enumerate() {
+            probe.drain(|event| watch.hidden.push(number, *event));
             if Instant::now() >= look || ended {
-                for event in probe.sweep(clock::monotonic(), arguments.stall_after)? {
-                    hidden.push(number, event);
+                for event in probe.sweep(clock::monotonic(), stall_after)? {
+                    watch.hidden.push(number, event);
                 }
             }
         }
-        hidden.release(ended, |held, look| {
-            write_event(
-                out,
-                &probes[held.probe],
-                &held.event,
-                look,
-                arguments.format,
-            )
-        })?;
+        watch.pass(probes, ended)?;
+        watch.tell(probes, ended)?;
         if Instant::now() >= look {
             look = Instant::now() + pause;
         }
-        out.flush()?;
+        watch.out.flush()?;
         if ended {
             break;
         }
@@ -196,8 +270,9 @@ fn run(
     for probe in probes {
         counts.merge(&probe.counts()?);
     }
-    hidden.apply(&mut counts);
-    match arguments.format {
+    watch.correct(&mut counts)?;
+    let out = &mut watch.out;
+    match watch.format {
         Format::Human => write!(out, "{}", human::counters(&counts))?,
         Format::Ndjson => writeln!(out, "{}", ndjson::counters(&counts))?,
     }
@@ -205,46 +280,167 @@ fn run(
     Ok(())
 }
 
-fn write_event(
-    out: &mut dyn Write,
-    probe: &Probe,
-    event: &Event,
-    look: Look,
-    format: Format,
-) -> anyhow::Result<()> {
-    let failure = Failure::new(
-        event,
-        clock::unix(event.time),
-        probe.interface(event.ifindex),
-    )?;
-    // Of a handshake that may well have succeeded there is nothing to say: it is counted.
-    let Some(failure) = failure.after(look) else {
-        return Ok(());
-    };
-    let line = match format {
-        Format::Human => human::failure(&failure),
-        Format::Ndjson => ndjson::failure(&failure),
-    };
-    writeln!(out, "{line}")?;
-    Ok(())
+impl Watching {
+    /// Events that need not wait for a key log any longer go on: told at once where no library could say
+    /// more.
+    fn pass(&mut self, probes: &[Probe], ended: bool) -> anyhow::Result<()> {
+        let mut passed = Vec::new();
+        self.hidden.release(ended, |held, look| {
+            passed.push((held.probe, Box::new(held.event), look));
+            Ok::<_, anyhow::Error>(())
+        })?;
+        for (number, event, look) in passed {
+            let seen = Seen::of(&event)
+                .filter(|_| self.libraries.is_some() && !matches!(look, Look::NoFailure));
+            match seen {
+                Some(seen) => {
+                    let expected = self.standings(&seen).iter().any(Option::is_some);
+                    let held = (number, event, look);
+                    self.join.failed(held, seen, expected, clock::monotonic());
+                }
+                None => self.write(&probes[number], &event, look, Revealed::default())?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells what need not wait any longer, or, at the end, everything.
+    fn tell(&mut self, probes: &[Probe], ended: bool) -> anyhow::Result<()> {
+        let Some(libraries) = &mut self.libraries else {
+            return Ok(());
+        };
+        let now = clock::monotonic();
+        libraries.drain(|heard| self.join.said(heard, now));
+        let due = if ended {
+            self.join.finish()
+        } else {
+            self.join.due(now)
+        };
+        for Joined { what, seen, words } in due {
+            let (number, event, look) = what;
+            let standings = self.standings(&seen).map(|known| {
+                let known = known?;
+                Some((known, library::executable(known.process, &known.comm)))
+            });
+            let ruling = rule(&seen, &words, &standings);
+            if let Look::Named(_) = look {
+                // The key log has read the alert itself, and counted it: the library is quoted only.
+                let said = match ruling {
+                    Ruling::Failed(revealed) => revealed.said,
+                    Ruling::Good => None,
+                };
+                let quoted = Revealed {
+                    said,
+                    ..Revealed::default()
+                };
+                self.write(&probes[number], &event, look, quoted)?;
+                continue;
+            }
+            let counted = (!seen.undecided).then(|| seen.failure.class());
+            let mut told = None;
+            if let Ruling::Failed(revealed) = ruling {
+                told = Some(revealed.class.unwrap_or(seen.failure.class()));
+                // Where the wire could not decide, the library has.
+                let look = if seen.undecided { Look::Plain } else { look };
+                self.write(&probes[number], &event, look, revealed)?;
+            }
+            if told != counted {
+                let version = seen.version;
+                let correction = Correction {
+                    counted,
+                    told,
+                    version,
+                };
+                *self.corrections.entry(correction).or_default() += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// What is known of the ends of this connection.
+    fn standings(&self, seen: &Seen) -> [Option<Standing>; 2] {
+        Role::BOTH.map(|role| {
+            let libraries = self.libraries.as_ref()?;
+            let known = libraries.standing(&seen.ends(role))?;
+            seen.is_at(role, &known).then_some(known)
+        })
+    }
+
+    fn write(
+        &mut self,
+        probe: &Probe,
+        event: &Event,
+        look: Look,
+        revealed: Revealed,
+    ) -> anyhow::Result<()> {
+        let failure = Failure::new(
+            event,
+            clock::unix(event.time),
+            probe.interface(event.ifindex),
+        )?;
+        // Of a handshake that may well have succeeded there is nothing to say: it is counted.
+        let Some(mut failure) = failure.after(look) else {
+            return Ok(());
+        };
+        failure.reveal(revealed);
+        let line = match self.format {
+            Format::Human => human::failure(&failure),
+            Format::Ndjson => ndjson::failure(&failure),
+        };
+        writeln!(self.out, "{line}")?;
+        Ok(())
+    }
+
+    /// What was counted, as it was told; and what others than the probes counted.
+    fn correct(&self, counts: &mut Counts) -> anyhow::Result<()> {
+        self.hidden.apply(counts);
+        for (correction, handshakes) in &self.corrections {
+            counts.correct(correction, *handshakes);
+        }
+        let Some(libraries) = &self.libraries else {
+            return Ok(());
+        };
+        let good = self.corrections.iter();
+        let good = good.filter(|(correction, _)| correction.told.is_none());
+        let good: u64 = good.map(|(_, handshakes)| handshakes).sum();
+        let joins = self.join.counts();
+        let ours = [
+            ("library_joined", joins.joined),
+            ("library_unjoined", joins.unjoined),
+            ("library_late", joins.late),
+            ("library_good", good),
+        ];
+        for (name, count) in libraries.counts()?.into_iter().chain(ours) {
+            counts.add(name, count, false);
+        }
+        Ok(())
+    }
 }
 
-/// Waits for events, the signal (`true`), a key log that grows while it is wanted, or the time to look
-/// for stalls.
+/// Waits for events, words, the signal (`true`), a key log that grows while it is wanted, or the time to look
+/// for stalls or to tell what waits.
 fn wait(
     probes: &[Probe],
-    hidden: &HiddenWait,
+    watch: &Watching,
     signals: &SignalFd,
     until: Instant,
 ) -> anyhow::Result<bool> {
     let mut waiting: Vec<_> = probes
         .iter()
         .map(Probe::as_fd)
+        .chain(watch.libraries.as_ref().map(Libraries::as_fd))
         .chain([signals.as_fd()])
-        .chain(hidden.wakes())
+        .chain(watch.hidden.wakes())
         .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
         .collect();
-    let left = until.saturating_duration_since(Instant::now());
+    let until = watch
+        .hidden
+        .until()
+        .map_or(until, |hidden| hidden.min(until));
+    let mut left = until.saturating_duration_since(Instant::now());
+    if let Some(due) = watch.join.next() {
+        left = left.min(Duration::from_nanos(due.saturating_sub(clock::monotonic())));
+    }
     // Rounded up: waking early would only mean waking twice.
     let timeout = PollTimeout::try_from(left + Duration::from_millis(1))?;
     match poll(&mut waiting, timeout) {
@@ -284,6 +480,24 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     match Duration::try_from(signed) {
         Ok(time) if !time.is_zero() => Ok(time),
         _ => Err("a time above zero".into()),
+    }
+}
+
+fn library(text: &str) -> Result<Library, String> {
+    match text {
+        "auto" => Ok(Library::Auto),
+        "deep" => Ok(Library::Deep),
+        "off" => Ok(Library::Off),
+        path => {
+            let bytes = std::fs::read(path).map_err(|error| error.to_string())?;
+            match points(&bytes, Depth::Calls) {
+                Ok(points) if points.is_empty() => {
+                    Err("it exports no function of a TLS library that is known".into())
+                }
+                Ok(_) => Ok(Library::File(path.into())),
+                Err(error) => Err(format!("not a library: {error}")),
+            }
+        }
     }
 }
 

@@ -4,7 +4,8 @@
 use gauntlet_probes::certificate::common_name;
 use gauntlet_probes::failure::Failure;
 use gauntlet_probes::hidden::{Alert, Look};
-use gauntlet_probes::probe::{Counts, Interface};
+use gauntlet_probes::library::ruling::{Revealed, Said};
+use gauntlet_probes::probe::{Correction, Counts, Interface};
 use gauntlet_probes::report::{human, ndjson};
 use gauntlet_wire::Role;
 use gauntlet_wire::bytes::Bytes;
@@ -400,6 +401,107 @@ fn a_hidden_alert_that_somebody_could_read_has_its_name_and_stays_hidden() {
         assert_eq!(event["tls.alert.sender"], "client");
         assert_eq!(event.get("candidates"), None);
     }
+}
+
+#[test]
+fn a_library_s_word_is_shown_and_names_what_was_hidden() {
+    let acts = [
+        hello(),
+        server_hello(3),
+        sealed(Server, 900),
+        sealed(Client, 900),
+        sealed(Server, 19),
+        Resets(Server),
+    ];
+    let mut failure = failure(&play(false, false, &acts));
+    let before = ndjson::failure(&failure);
+    failure.reveal(Revealed::default());
+    assert_eq!(ndjson::failure(&failure), before, "nothing was revealed");
+    failure.reveal(Revealed {
+        class: Some(Class::CertificateExpired),
+        alert: Some(45),
+        said: Some(Said {
+            library: "openssl",
+            side: "server",
+            reason: Some("certificate verify failed".into()),
+            error: Some("SSL_ERROR_SSL"),
+            verify_error: Some("certificate has expired".into()),
+            process: 4711,
+            executable: "nginx".into(),
+        }),
+    });
+    let line: serde_json::Value = serde_json::from_str(&ndjson::failure(&failure)).expect("JSON");
+    for (key, value) in [
+        ("error.type", "SSL_R_TLSV1_ALERT_CERTIFICATE_EXPIRED"),
+        ("confidence", "certain"),
+        ("tls.alert.description", "certificate_expired"),
+        ("tls.alert.level", "fatal"),
+        ("tls.alert.sender", "server"),
+        ("root_cause.layer", "certificate"),
+        ("tls.library.name", "openssl"),
+        ("tls.library.side", "server"),
+        ("tls.library.reason", "certificate verify failed"),
+        ("tls.library.error", "SSL_ERROR_SSL"),
+        ("tls.library.x509.verify_error", "certificate has expired"),
+        ("process.executable.name", "nginx"),
+    ] {
+        assert_eq!(line[key], value, "{key}");
+    }
+    assert_eq!(line["tls.alert.code"], 45);
+    assert_eq!(line["process.pid"], 4711);
+    assert_eq!(line["tls.alert.encrypted"], true, "it still was");
+    assert!(line.get("candidates").is_none() && line.get("library").is_none());
+    let human = human::failure(&failure);
+    let human = anstream::adapter::strip_str(&human).to_string();
+    for part in [
+        "SSL_R_TLSV1_ALERT_CERTIFICATE_EXPIRED  10.0.0.1:41234 -> 10.0.0.2:443 api.internal: server \
+         rejected client with alert certificate_expired(45)",
+        "openssl of server (nginx 4711): certificate verify failed: certificate has expired",
+    ] {
+        assert!(human.contains(part), "{human}");
+    }
+}
+
+#[test]
+
+fn corrections_move_counts_and_lose_none() {
+    let mut counts = Counts::default();
+    let count = ClassCount {
+        count: 3,
+        last_seen: 7,
+    };
+    counts.classes.insert((Class::Ssl, 0x0304), count);
+    counts.counters.insert(Counter::HandshakeFailed, 3);
+    counts.counters.insert(Counter::Undecided, 2);
+    let version = 0x0304;
+    for (counted, told) in [
+        (Some(Class::Ssl), Some(Class::UnknownCa)), // named
+        (Some(Class::Ssl), None),                   // good after all
+        (None, Some(Class::UnknownCa)),             // undecided, and failed
+    ] {
+        counts.correct(
+            &Correction {
+                counted,
+                told,
+                version,
+            },
+            1,
+        );
+    }
+    let class = |class| {
+        counts
+            .classes
+            .get(&(class, version))
+            .map(|count| count.count)
+    };
+    assert_eq!(
+        (class(Class::Ssl), class(Class::UnknownCa)),
+        (Some(1), Some(2))
+    );
+    let counter = |counter| counts.counters.get(&counter).copied();
+    assert_eq!(counter(Counter::HandshakeFailed), Some(3));
+    assert_eq!(counter(Counter::HandshakeDone), Some(1));
+    assert_eq!(counter(Counter::Undecided), Some(1));
 }
 
 #[test]

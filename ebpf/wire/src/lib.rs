@@ -24,6 +24,7 @@
 //! | [`packet`] | Ethernet, IP and TCP headers, and the flow key |
 //! | [`bytes`] | a packet in a slice, for hosts |
 //! | [`counters`] | what is counted, by cause |
+//! | [`library`] | what probes inside TLS libraries hand to user space |
 //!
 //! # Concurrency
 //! The two directions of a connection may be processed at the same time on two CPUs. A packet writes
@@ -41,6 +42,7 @@ pub mod counters;
 pub mod event;
 pub mod flow;
 pub mod handshake;
+pub mod library;
 pub mod machine;
 mod message;
 mod number;

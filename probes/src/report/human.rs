@@ -10,6 +10,7 @@ use gauntlet_wire::record;
 use jiff::Timestamp;
 
 use crate::failure::Failure;
+use crate::library::ruling::Said;
 use crate::probe::Counts;
 
 const CLASS: Style = AnsiColor::Red.on_default().bold();
@@ -45,6 +46,9 @@ pub fn failure(failure: &Failure) -> String {
     }
     if let Some(name) = &failure.client_common_name {
         let _ = write!(line, ", client CN={name}");
+    }
+    if let Some(said) = &failure.library {
+        let _ = write!(line, ", {}", quoted(said));
     }
     let retry = if failure.retryable {
         "a retry may help"
@@ -94,6 +98,23 @@ fn act(failure: &Failure) -> String {
             _ => format!("{who} ended it"),
         },
     }
+}
+
+/// What a library said, and in which process.
+fn quoted(said: &Said) -> String {
+    let mut text = format!(
+        "{} of {} ({} {})",
+        said.library, said.side, said.executable, said.process
+    );
+    let words = [said.reason.as_deref(), said.verify_error.as_deref()];
+    let mut words: Vec<&str> = words.into_iter().flatten().collect();
+    if words.is_empty() {
+        words.extend(said.error);
+    }
+    if !words.is_empty() {
+        let _ = write!(text, ": {}", words.join(": "));
+    }
+    text
 }
 
 /// What was counted, a line each; zeros are left out, but for failures as a whole.

@@ -41,7 +41,10 @@ fn named(suite: &str) -> Result<(), Failed> {
     let stand = Stand::new()?;
     let folder = tempfile::tempdir()?;
     let log = folder.path().join("keys.log").display().to_string();
-    let mut watch = Watch::start(&stand.server, &["-i", SERVER, "--keylog", &log])?;
+    let mut watch = Watch::start(
+        &stand.server,
+        &["-i", SERVER, "--keylog", &log, "--library", "off"],
+    )?;
     let arguments = ["-tls1_3", "-ciphersuites", suite, "-keylogfile", &log];
     let _server = Server::start(&stand, &[AUTHENTICATE, &arguments].concat())?;
     for address in server_addresses() {
@@ -86,7 +89,10 @@ fn of_somebody_else() -> Result<(), Failed> {
     let stand = Stand::new()?;
     let log = tempfile::NamedTempFile::new()?;
     let path = log.path().display().to_string();
-    let mut watch = Watch::start(&stand.server, &["-i", SERVER, "--keylog", &path])?;
+    let mut watch = Watch::start(
+        &stand.server,
+        &["-i", SERVER, "--keylog", &path, "--library", "off"],
+    )?;
     let _server = Server::start(&stand, &[AUTHENTICATE, &["-tls1_3"]].concat())?;
     let address = server_addresses()[0];
     let client = Client::start(&stand, address, &[STRANGER, &["-tls1_3"]].concat())?;

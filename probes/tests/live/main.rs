@@ -4,6 +4,7 @@
 //! | file | claims |
 //! |---|---|
 //! | `openssl` | what Debian's `openssl s_server` and `s_client` do to each other is named |
+//! | `library` | what their libraries say of it is joined to it, and nothing else is |
 //! | `clsact`, `tcx` | attaching, and what is left after every kind of end |
 //! | `exits` | privileges, bad usage, signals, exit codes, one clear line |
 //! | `keylog` | with a key log that OpenSSL writes meanwhile, hidden alerts have their names |
@@ -18,6 +19,7 @@
 mod clsact;
 mod exits;
 mod keylog;
+mod library;
 mod losses;
 mod openssl;
 mod paths;
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
         tcx::trials(),
         exits::trials(),
         keylog::trials(),
+        library::trials(),
         losses::trials(),
         paths::trials(),
         replay::trials(),

@@ -191,7 +191,8 @@ const fn version(minor: u8) -> &'static str {
 /// One case, over IPv4 and IPv6.
 fn judge(server: &[&str], client: &[&str], expected: &Value) -> Result<(), Failed> {
     let stand = Stand::new()?;
-    let mut watch = Watch::start(&stand.server, &["-i", SERVER])?;
+    // The wire alone.
+    let mut watch = Watch::start(&stand.server, &["-i", SERVER, "--library", "off"])?;
     let _server = Server::start(&stand, server)?;
     for address in server_addresses() {
         let client = Client::start(&stand, address, client)?;
@@ -453,7 +454,7 @@ impl Drop for Client {
     }
 }
 
-fn await_line(said: &Receiver<String>, wanted: &str) -> Result<(), Failed> {
+pub(crate) fn await_line(said: &Receiver<String>, wanted: &str) -> Result<(), Failed> {
     loop {
         match said.recv_timeout(PATIENCE) {
             Ok(line) if line == wanted || line.trim() == wanted.trim() => return Ok(()),
