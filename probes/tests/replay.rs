@@ -20,7 +20,6 @@ use gauntlet_probes::load::Settings;
 use gauntlet_probes::probe::{Counts, Interface};
 use gauntlet_probes::replay_engine::{HostEngine, Replay};
 use gauntlet_probes::report::ndjson;
-use gauntlet_wire::class::Class;
 use gauntlet_wire::counters::Counter;
 use proptest::prelude::*;
 use proptest::sample::Index;
