@@ -69,7 +69,7 @@ impl Said {
 }
 
 impl Flow {
-    /// Walks over a segment that is [`Place::Next`], at most `STEPS` fields, its RST and FIN included. After [`Walked::More`] call it again.
+    /// Walks over a segment that is [`crate::flow::Place::Next`], at most `STEPS` fields, its RST and FIN included. After [`Walked::More`] call it again.
     pub fn walk<const STEPS: u32>(
         &mut self,
         payload: &impl Payload,
