@@ -257,6 +257,72 @@ fn an_http_connect_elsewhere_is_no_business_of_ours() {
 }
 
 #[test]
+fn tls_after_a_preamble_is_judged_as_without_it() {
+    let refused = |preamble: Conversation| {
+        preamble
+            .client([client_hello()])
+            .server([server_hello_12(), certificate(300), server_hello_done()])
+            .client([alert(2, 48)])
+            .verdict()
+    };
+    let due = "SSL_R_TLSV1_ALERT_UNKNOWN_CA by client at server_certificate: Alert 2,48; CsxnL";
+    assert_eq!(refused(starttls()), due);
+    assert_eq!(refused(ssl_request()), due);
+    // Direct TLS on a port where PostgreSQL speaks it, too.
+    assert_eq!(refused(ssl_request().known()), due);
+    for header in [proxy_line(), proxy_header()] {
+        let behind = Conversation::default()
+            .client([header, client_hello()])
+            .server([server_hello_12(), certificate(300), server_hello_done()])
+            .client([alert(2, 48)]);
+        assert_eq!(behind.verdict(), due);
+    }
+}
+
+#[test]
+fn a_preamble_without_tls_is_silence_and_is_forgotten() {
+    let line = |text: &str| text.as_bytes().to_vec();
+    let mut talk = starttls();
+    for _ in 0..5 {
+        talk = talk.client([line("NOOP\r\n")]).server([line("250 OK\r\n")]);
+    }
+    assert_eq!(talk.verdict(), "open");
+    for _ in 0..3 {
+        talk = talk.client([line("NOOP\r\n")]).server([line("250 OK\r\n")]);
+    }
+    assert_eq!(talk.verdict(), "ignore", "turns have an end");
+    let endless = starttls()
+        .client([vec![b'x'; 9_000]])
+        .server([line("354\r\n")]);
+    assert_eq!(endless.clone().verdict(), "open");
+    let endless = endless.client([vec![b'x'; 9_000]]);
+    assert_eq!(endless.verdict(), "ignore", "bytes have an end");
+    for gone in [starttls().fin(Client), ssl_request().reset(Server)] {
+        assert_eq!(gone.verdict(), "ignore");
+    }
+    // A TLS client at a server that greets: the banner was not meant for TLS.
+    let banner = Conversation::default()
+        .server([line("220 mail ESMTP\r\n")])
+        .client([client_hello()]);
+    assert_eq!(
+        banner.verdict(),
+        "SSL_R_UNKNOWN_PROTOCOL by server at client_hello: NotTls; C"
+    );
+    // A line without an end, and a header of another version, are no PROXY protocol.
+    for no_header in [[b"PROXY ".to_vec(), vec![b'x'; 200]].concat(), {
+        let mut header = proxy_header();
+        header[12] = 0x31;
+        header
+    }] {
+        let talk = Conversation::default().known().client([no_header]);
+        assert_eq!(
+            talk.verdict(),
+            "SSL_R_UNKNOWN_PROTOCOL by client at connected: NotTls; "
+        );
+    }
+}
+
+#[test]
 fn a_tunnel_that_was_granted_begins_anew() {
     let granted = || connect("HTTP/1.1 200 OK\r\nX: y\r\n\r\n").client([client_hello()]);
     let good = granted()

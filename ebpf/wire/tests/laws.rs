@@ -200,6 +200,7 @@ fn a_packet_that_lacks_bytes_its_headers_promise_is_unreadable() {
         for have in 0..piece.bytes.len() {
             let mut flow = Player::new(false, FIRST).flow;
             let mut segment = Segment::new_zeroed();
+            segment.role = piece.from as u8;
             segment.sequence = piece.sequence;
             segment.end = piece.bytes.len() as u32;
             assert_eq!(flow.place(&mut segment), Place::Next);

@@ -49,6 +49,37 @@ pub(crate) fn connect(answer: &str) -> Conversation {
         .server([answer.as_bytes().to_vec()])
 }
 
+/// SMTP as far as the server's leave to begin TLS.
+pub(crate) fn starttls() -> Conversation {
+    let text = |line: &str| line.as_bytes().to_vec();
+    Conversation::default()
+        .server([text("220 mail ESMTP\r\n")])
+        .client([text("EHLO client.internal\r\n")])
+        .server([text("250-mail\r\n250-SIZE 1000\r\n250 STARTTLS\r\n")])
+        .client([text("STARTTLS\r\n")])
+        .server([text("220 go ahead\r\n")])
+}
+
+/// PostgreSQL's SSLRequest, granted.
+pub(crate) fn ssl_request() -> Conversation {
+    Conversation::default()
+        .client([b"\0\0\0\x08\x04\xd2\x16\x2f".to_vec()])
+        .server([b"S".to_vec()])
+}
+
+/// The header of the PROXY protocol version 1.
+pub(crate) fn proxy_line() -> Vec<u8> {
+    b"PROXY TCP4 203.0.113.7 192.0.2.2 51000 443\r\n".to_vec()
+}
+
+/// The header of the PROXY protocol version 2, with addresses and a TLV.
+pub(crate) fn proxy_header() -> Vec<u8> {
+    let mut header = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x00\x11".to_vec();
+    header.extend([203, 0, 113, 7, 192, 0, 2, 2, 0xc7, 0x38, 0x01, 0xbb]);
+    header.extend([0x04, 0, 2, 22, 3]);
+    header
+}
+
 /// Conversations whose handshakes succeed, to the end of their connections.
 pub(crate) fn good() -> Vec<(&'static str, Conversation)> {
     let close_12 = |talk: Conversation| {
@@ -100,6 +131,20 @@ pub(crate) fn good() -> Vec<(&'static str, Conversation)> {
         .server([server_hello_13(AES_128), sealed(1200)])
         .client([sealed(1000)])
         .server([sealed(250)]);
+    let after = |preamble: Conversation| {
+        preamble
+            .client([client_hello()])
+            .server([server_hello_13(AES_128), sealed(1200)])
+            .client([sealed(1000)])
+            .server([sealed(250)])
+    };
+    let behind = |header: Vec<u8>| {
+        Conversation::default()
+            .client([header, client_hello()])
+            .server([server_hello_13(AES_128), sealed(1200)])
+            .client([sealed(1000)])
+            .server([sealed(250)])
+    };
     let early = Conversation::default()
         .client([early_client_hello(), change_cipher_spec(), sealed(19)])
         .server([server_hello_13(AES_128), change_cipher_spec(), sealed(75)])
@@ -113,6 +158,10 @@ pub(crate) fn good() -> Vec<(&'static str, Conversation)> {
         ("tls 1.3, a record a segment", close_13(in_13_pieces)),
         ("tls 1.3 after a retry", close_13(retried)),
         ("tls 1.3 in a tunnel", close_13(tunnelled)),
+        ("tls 1.3 after STARTTLS", close_13(after(starttls()))),
+        ("tls 1.3 after SSLRequest", close_13(after(ssl_request()))),
+        ("tls 1.3 behind PROXY 1", close_13(behind(proxy_line()))),
+        ("tls 1.3 behind PROXY 2", close_13(behind(proxy_header()))),
         ("tls 1.3 with early data", close_13(early)),
     ]
 }
@@ -141,6 +190,25 @@ pub(crate) fn bad() -> Vec<(&'static str, Conversation)> {
         (
             "hidden by the server",
             tls13_answered().server([sealed(19)]).reset(Server),
+        ),
+        (
+            "refused after STARTTLS",
+            starttls()
+                .client([client_hello()])
+                .server([server_hello_12(), certificate(300), server_hello_done()])
+                .client([alert(2, 48)]),
+        ),
+        (
+            "refused after SSLRequest",
+            ssl_request()
+                .client([client_hello()])
+                .server([alert(2, 40)]),
+        ),
+        (
+            "refused behind PROXY",
+            Conversation::default()
+                .client([proxy_header(), proxy_line(), client_hello()])
+                .server([alert(2, 70)]),
         ),
         ("closed", tls12().fin(Client)),
         ("reset", tls12().reset(Client)),
