@@ -17,6 +17,7 @@ use super::session::{Session, alert_record};
 use super::socket::Socket;
 use super::tls::Endpoint;
 use crate::lab::Role;
+use crate::patience::pace;
 use crate::scenario::model::{Peer, Stack, Step};
 
 /// What one side sends in [`Step::Exchange`], and the answer.
@@ -158,7 +159,7 @@ impl Actor<'_> {
     }
 
     async fn follow(&mut self, session: &mut Session, socket: &Socket) -> Result<(), Stopped> {
-        let patience = Duration::from_millis(self.peer.patience_ms);
+        let patience = pace(Duration::from_millis(self.peer.patience_ms));
         for step in &self.peer.script {
             self.log.note(format_args!("{step:?}"));
             match step {

@@ -19,7 +19,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 use super::event::{Counters, Event};
-use super::{Beacon, STALL_AFTER};
+use super::{Beacon, stall_after};
 
 /// Lines of the probe's stderr that are kept for the report.
 const KEPT_LINES: usize = 40;
@@ -116,7 +116,7 @@ impl Child {
             .args(command.iter().map(fill))
             .env("GAUNTLET_NETNS", &path)
             .env("GAUNTLET_INTERFACE", interface)
-            .env("GAUNTLET_STALL_MS", STALL_AFTER.as_millis().to_string())
+            .env("GAUNTLET_STALL_MS", stall_after().as_millis().to_string())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

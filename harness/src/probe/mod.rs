@@ -15,6 +15,8 @@ use std::time::Duration;
 use gauntlet_probes::netns::NetNs;
 use gauntlet_wire::class::Class;
 
+use crate::patience::pace;
+
 pub use child::ProbeError;
 pub use event::{Counters, Event};
 pub use spec::{Program, Spec, SpecError};
@@ -22,7 +24,13 @@ pub use spec::{Program, Spec, SpecError};
 use child::Child;
 
 /// Silence that the shipped probe, as the harness runs it, calls a stall.
-pub const STALL_AFTER: Duration = Duration::from_millis(600);
+const STALL_AFTER: Duration = Duration::from_millis(600);
+
+/// The same, on this machine ([`mod@crate::patience`]).
+#[must_use]
+pub fn stall_after() -> Duration {
+    pace(STALL_AFTER)
+}
 
 /// A connection that the probe must report: its client's address, and the server's port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

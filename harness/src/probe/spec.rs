@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use gauntlet_wire::class::Class;
 
-use super::STALL_AFTER;
+use super::stall_after;
 
 /// The shipped program's file name.
 const SHIPPED: &str = "mtls-probe";
@@ -95,7 +95,7 @@ impl Spec {
                 command: vec!["sh".into(), "-c".into(), command.clone()],
             },
             Self::Shipped => {
-                let stall = format!("{}ms", STALL_AFTER.as_millis());
+                let stall = format!("{}ms", stall_after().as_millis());
                 let arguments = [
                     "watch",
                     "--netns",

@@ -16,7 +16,7 @@ use super::{LaneEnd, Settings, repro};
 use crate::lab::{self, Lane, Role, SERVER_INTERFACE};
 use crate::patience::limit;
 use crate::peer::{self, Endpoints, Match};
-use crate::probe::{Beacon, Event, Probe, STALL_AFTER};
+use crate::probe::{Beacon, Event, Probe, stall_after};
 use crate::report::{CaseReport, Expected, Witnesses};
 use crate::scenario::Case;
 use crate::scenario::model::Family;
@@ -168,7 +168,7 @@ impl Worker {
             return end;
         }
         if (self.ran > 1 || self.open) && rig.probe.sees_beacons() {
-            let late = rig.probe.linger(STALL_AFTER + STALL_AFTER / 2);
+            let late = rig.probe.linger(stall_after() + stall_after() / 2);
             end.late = late
                 .iter()
                 .filter(|event| event.port("server") != Some(BEACON_PORT))
