@@ -115,6 +115,10 @@ pub fn measure(settings: &Settings) -> Result<Vec<Result<Cost, Refused>>, CostEr
         &maps,
         object::GO_ON.into_iter().chain([object::WATCH]),
     )?;
+    if settings.capture_time {
+        // There is no library in a capture.
+        return Ok(costs);
+    }
     // Where the kernel does not say where it keeps a socket's fields, the programs are verified alike.
     let kernel = library::object::Kernel::running().unwrap_or_default();
     let maps = library::object::loader(&kernel.layout).load(library::object::OBJECT)?;

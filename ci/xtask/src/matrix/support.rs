@@ -100,12 +100,14 @@ impl Table {
         Ok(table)
     }
 
-    /// The compatibility table of the README: kernels as rows, oldest first, programs as columns.
+    /// The compatibility table of the README: kernels as rows, oldest first, programs as columns. A program
+    /// in another configuration has one of its own only where that changes something.
     pub(crate) fn markdown(&self) -> String {
         let programs: BTreeSet<&str> = self
             .kernel
             .values()
             .flat_map(|programs| programs.keys().map(String::as_str))
+            .filter(|name| self.stands_alone(name))
             .collect();
         let head: Vec<String> = programs.iter().map(|name| format!("`{name}`")).collect();
         let mut text = format!(
@@ -133,6 +135,17 @@ impl Table {
             let _ = writeln!(text, "| {name} | {} |", cells.join(" | "));
         }
         text
+    }
+
+    /// Whether a program is anywhere promised something else than in its default configuration.
+    fn stands_alone(&self, name: &str) -> bool {
+        let Some((plain, _)) = name.split_once('@') else {
+            return true;
+        };
+        self.kernel.values().any(|programs| {
+            let promised = |name| programs.get(name).map(|entry| (entry.is, &entry.reason));
+            promised(name) != promised(plain)
+        })
     }
 
     /// What loading costs, by what is written down, and how much of the kernel's limits is left: kernels
