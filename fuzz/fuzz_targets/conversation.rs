@@ -5,9 +5,9 @@
 use gauntlet_wire::bytes::Bytes;
 use gauntlet_wire::event::{ABI, Event};
 use gauntlet_wire::flow::{Flow, Place};
-use gauntlet_wire::walk::Walked;
-use gauntlet_wire::segment::{Segment};
 use gauntlet_wire::rules::Outcome;
+use gauntlet_wire::segment::Segment;
+use gauntlet_wire::walk::Walked;
 use libfuzzer_sys::fuzz_target;
 use zerocopy::{FromZeros, IntoBytes};
 
