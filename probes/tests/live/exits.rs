@@ -92,17 +92,17 @@ const REFUSED: &[(&[&str], i32, &str)] = &[
     (
         &["--library", "/nowhere/libssl.so.3"],
         64,
-        "error: invalid value '/nowhere/libssl.so.3' for '--library <auto|deep|off|FILE>': No such file",
+        "mtls-probe: invalid value '/nowhere/libssl.so.3' for '--library <auto|deep|off|FILE>': No such file",
     ),
     (
         &["--library", "/etc/passwd"],
         64,
-        "error: invalid value '/etc/passwd' for '--library <auto|deep|off|FILE>': not a library: ",
+        "mtls-probe: invalid value '/etc/passwd' for '--library <auto|deep|off|FILE>': not a library: ",
     ),
     (
         &["--library", "/proc/self/exe"],
         64,
-        "error: invalid value '/proc/self/exe' for '--library <auto|deep|off|FILE>': it exports no function",
+        "mtls-probe: invalid value '/proc/self/exe' for '--library <auto|deep|off|FILE>': it exports no function",
     ),
     (
         &["--nonsense"],
