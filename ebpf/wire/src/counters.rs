@@ -76,7 +76,8 @@ counters! {
     /// Handshakes that were either rejected by an encrypted alert or closed right after they were
     /// done, which look the same ([`crate::rules::Outcome::Undecided`]).
     Undecided = 18, "handshake_undecided", false;
-    /// Of those, segments for which there was no room. Sent again they are none the less followed.
+    /// Segments that came early (`gap_segment`) and found no room to be kept whole. Sent again they are none
+    /// the less followed.
     EarlyDropped = 19, "early_segment_dropped", false;
 }
 

@@ -288,7 +288,7 @@ fn shuffled(rng: &mut Rng, flight: &[Said]) -> Vec<Said> {
     if rng.bool() {
         let twice: Vec<Said> = pieces
             .iter()
-            .filter(|piece| !piece.rst && rng_often(piece))
+            .filter(|piece| !piece.rst && comes_twice(piece))
             .cloned()
             .collect();
         for piece in twice {
@@ -302,8 +302,8 @@ fn shuffled(rng: &mut Rng, flight: &[Said]) -> Vec<Said> {
     pieces
 }
 
-/// Which segments are sent twice: one in four, by their numbers.
-fn rng_often(piece: &Said) -> bool {
+/// Which segments are sent twice, where some are: one in four, by their numbers.
+fn comes_twice(piece: &Said) -> bool {
     piece.sequence % 4 == 1
 }
 
