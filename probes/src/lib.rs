@@ -9,6 +9,7 @@
 //! | [`object`] | the BPF object, built with this crate, and its map and program names |
 //! | [`load`] | object -> programs and maps in the kernel; keeps a verifier's refusal whole |
 //! | [`attach`] | programs -> both directions of an interface; leaves nothing behind |
+//! | [`cgroup`] | programs -> both directions of a cgroup |
 //! | [`interfaces`] | which interfaces of a namespace are attached to, while they come and go |
 //! | [`probe`] | one network namespace being watched: events, stalls, counters |
 //! | [`host`] | the same machine with tables in ordinary memory, for packets from elsewhere |
@@ -32,6 +33,7 @@ pub mod attach;
 mod bpf;
 pub mod capture_file;
 pub mod certificate;
+pub mod cgroup;
 pub mod clock;
 pub mod cost;
 pub mod failure;

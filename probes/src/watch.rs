@@ -67,7 +67,13 @@ pub(crate) struct Arguments {
     #[arg(long, value_enum, default_value_t = Color::Auto)]
     color: Color,
 
-    /// How to attach: tcx is Linux 6.6's, clsact works from 5.10 on.
+    /// Folder of a cgroup v2 (/sys/fs/cgroup/...): watch the sockets of its processes and of all below it,
+    /// instead of interfaces.
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["interface", "netns"], required_if_eq("hook", "cgroup"))]
+    cgroup: Option<PathBuf>,
+
+    /// How to attach: tcx is Linux 6.6's, clsact (tc) works from 5.10 on, and so does cgroup, which
+    /// --cgroup implies.
     #[arg(long, value_enum, default_value_t = HookName::Auto)]
     hook: HookName,
 
@@ -107,7 +113,9 @@ pub(crate) enum Color {
 enum HookName {
     Auto,
     Tcx,
+    #[value(alias = "tc")]
     Clsact,
+    Cgroup,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -124,8 +132,16 @@ const LOOKS: u32 = 4;
 /// Bounds of the time between two looks.
 const LOOK: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 
+/// Bad usage that clap cannot be told of.
+#[derive(Debug, thiserror::Error)]
+#[error("--cgroup cannot be watched by --hook tcx or clsact; see `mtls-probe watch --help`")]
+pub(crate) struct Contradiction;
+
 /// Watches until SIGINT or SIGTERM.
 pub(crate) fn watch(arguments: &Arguments) -> anyhow::Result<()> {
+    if arguments.cgroup.is_some() && matches!(arguments.hook, HookName::Tcx | HookName::Clsact) {
+        return Err(Contradiction.into());
+    }
     privileges::check(!arguments.netns.is_empty())?;
     // Blocked before anything is attached, so that every way to end passes by the cleaning up.
     let signals = signals().context("signals")?;
@@ -141,7 +157,7 @@ pub(crate) fn watch(arguments: &Arguments) -> anyhow::Result<()> {
     let selection = Selection {
         interfaces: arguments.interface.clone(),
         hook: match arguments.hook {
-            HookName::Auto => Hook::Auto,
+            HookName::Auto | HookName::Cgroup => Hook::Auto,
             HookName::Tcx => Hook::Tcx,
             HookName::Clsact => Hook::Clsact,
         },
@@ -154,18 +170,25 @@ pub(crate) fn watch(arguments: &Arguments) -> anyhow::Result<()> {
     };
     // Before anything is watched: its handshakes' secrets come after this.
     let hidden = HiddenWait::new(arguments.keylog.as_deref())?;
-    let mut probes = namespaces
-        .iter()
-        .map(|namespace| Probe::start(namespace, &selection, &settings))
-        .collect::<Result<Vec<_>, _>>()?;
+    let mut probes = match &arguments.cgroup {
+        Some(path) => vec![Probe::start_cgroup(path, &settings)?],
+        None => namespaces
+            .iter()
+            .map(|namespace| Probe::start(namespace, &selection, &settings))
+            .collect::<Result<_, _>>()?,
+    };
     for error in probes.iter().flat_map(Probe::skipped) {
         eprintln!("mtls-probe: not watched: {error}");
     }
     let (libraries, told) = libraries(&arguments.library)?;
     let watched: usize = probes.iter().map(Probe::watched).sum();
-    let plural = if watched == 1 { "" } else { "s" };
+    let watched = match &arguments.cgroup {
+        Some(path) => format!("cgroup {}", path.display()),
+        None if watched == 1 => "1 interface".into(),
+        None => format!("{watched} interfaces"),
+    };
     // On standard error in either format: who started it waits for this line, not for a time.
-    eprintln!("mtls-probe: watching {watched} interface{plural}{told}; Ctrl-C ends it");
+    eprintln!("mtls-probe: watching {watched}{told}; Ctrl-C ends it");
     let mut watch = Watching {
         hidden,
         libraries,

@@ -266,8 +266,8 @@ impl Other {
     const HANDLE: &str = "handle 0x4d2 ";
 
     fn attach(stand: &Stand) -> Result<Self, Failed> {
-        let mut ebpf = load(&SMALL)?;
-        let program: &mut SchedClassifier = load::program(&mut ebpf, object::WATCH)?;
+        let mut ebpf = load(&SMALL, object::INTERFACE)?;
+        let program: &mut SchedClassifier = load::program(&mut ebpf, object::INTERFACE.watch)?;
         stand.server.run(|| {
             for direction in [TcAttachType::Ingress, TcAttachType::Egress] {
                 let options = NlOptions {

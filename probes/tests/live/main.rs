@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `openssl` | what Debian's `openssl s_server` and `s_client` do to each other is named |
 //! | `library` | what their libraries say of it is joined to it, and nothing else is |
+//! | `cgroup` | the sockets of a cgroup are watched, once, and nobody else's |
 //! | `clsact`, `tcx` | attaching, and what is left after every kind of end |
 //! | `exits` | privileges, bad usage, signals, exit codes, one clear line |
 //! | `interfaces` | interfaces that come and go are watched while they are there |
@@ -17,6 +18,7 @@
 //! Needs root, `openssl` and `ip`. Without them the trials are shown as ignored, with the reason, and
 //! the run fails when `GAUNTLET_REQUIRE=bpf` says that this machine must be able to run them.
 
+mod cgroup;
 mod clsact;
 mod exits;
 mod interfaces;
@@ -43,6 +45,7 @@ use libtest_mimic::{Arguments, Trial};
 fn main() -> ExitCode {
     let mut trials: Vec<Trial> = [
         openssl::trials(),
+        cgroup::trials(),
         clsact::trials(),
         tcx::trials(),
         exits::trials(),
