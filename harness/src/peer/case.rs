@@ -58,7 +58,7 @@ pub struct Outcome {
     /// `ok`, or the first error: of rustls in its `Debug` form (`AlertReceived(UnknownCA)`), of OpenSSL as
     /// `SSL_get_error` and its error queue say it (`SSL_ERROR_SSL(1) 20:1048(tlsv1 alert unknown ca)`), of
     /// the system by its kind (`ConnectionReset`, `UnexpectedEof`), `timeout` when its patience ended,
-    /// `deadline` when the case's did, `NotResumed`, `EarlyDataRejected`, `NoConnection`.
+    /// `deadline since`, when and what, when the case's did, `NotResumed`, `EarlyDataRejected`, `NoConnection`.
     pub text: String,
     /// What it did and when, for people.
     pub log: Vec<String>,

@@ -189,7 +189,10 @@ impl<'a> Side<'a> {
                 Err(_elapsed) => Ok(("deadline".into(), true)),
             }
         });
-        let (text, hung) = ended?;
+        let (mut text, hung) = ended?;
+        if hung && let Some(last) = log.last() {
+            text = format!("{text} since {last}");
+        }
         let outcome = Outcome {
             text,
             log: log.into_lines(),

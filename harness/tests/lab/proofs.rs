@@ -1,12 +1,15 @@
 //! What the harness relies on, beyond single cases: late alerts are never lost, a hang ends, the capture
 //! sees beacons, facts are read from hellos, and what cannot be run is not taken for a result.
 
+use std::sync::mpsc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use gauntlet_harness::lab::Lane;
+use gauntlet_harness::patience::limit;
 use gauntlet_harness::peer::{Match, PeerError, beacon, drive};
 use gauntlet_harness::scenario::model::{Family, Peer, Scenario, Stack, Step, Tls};
-use gauntlet_harness::witness::{Transcript, transcripts};
+use gauntlet_harness::witness::{Capture, Transcript, transcripts};
 use libtest_mimic::{Failed, Trial};
 
 use super::cases::{good, of, other_ca, peer, raw, scenario, scripted, strict, with};
@@ -24,6 +27,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             eager_client,
         ),
         Trial::test("the_capture_sees_beacons_of_both_families", beacons),
+        Trial::test("a_capture_of_an_idle_wire_ends_when_told", idle_capture),
         Trial::test("facts_are_read_from_hellos_and_certificates", facts),
         Trial::test("a_fragmented_hello_spans_records", fragmented),
         Trial::test("a_saved_capture_is_read_by_others", saved),
@@ -89,6 +93,21 @@ fn eager_client() -> Result<(), Failed> {
             return Err(format!("round {round}: {ends:#?}").into());
         }
     }
+    Ok(())
+}
+
+fn idle_capture() -> Result<(), Failed> {
+    let lane = Lane::new(0)?;
+    // Nobody there has anything to say, not even by IPv6's own housekeeping.
+    let capture = Capture::start(lane.server(), "lo")?;
+    let (ended, end) = mpsc::channel();
+    let ender = thread::spawn(move || {
+        drop(capture);
+        ended.send(())
+    });
+    end.recv_timeout(limit(Duration::from_secs(5)))
+        .map_err(|_| "the capture still runs")?;
+    let _sent = ender.join();
     Ok(())
 }
 
