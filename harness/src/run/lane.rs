@@ -273,7 +273,12 @@ impl Rig {
         })
         .map_err(|error| error.to_string())?;
         // The beacon goes over a good cable; what the case still had to send is sent again over it too.
-        drop(impaired);
+        if let Some(impaired) = impaired
+            && let Err(error) = impaired.lift()
+        {
+            self.deaf = Some(error.to_string());
+            return Err(error.to_string());
+        }
         let after = self.beacon(case.family, beacons)?;
         let packets = self
             .capture
