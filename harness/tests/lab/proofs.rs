@@ -8,7 +8,11 @@ use std::time::{Duration, Instant};
 use gauntlet_harness::lab::Lane;
 use gauntlet_harness::patience::limit;
 use gauntlet_harness::peer::{Match, PeerError, beacon, drive};
+use gauntlet_harness::probe::Spec;
+use gauntlet_harness::run::{Settings, Shelf, Worker};
+use gauntlet_harness::scenario;
 use gauntlet_harness::scenario::model::{Family, Peer, Scenario, Stack, Step, Tls};
+use gauntlet_harness::verdict::Verdict;
 use gauntlet_harness::witness::{Capture, Transcript, transcripts};
 use libtest_mimic::{Failed, Trial};
 
@@ -22,6 +26,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             late_alerts,
         ),
         Trial::test("a_hanging_case_ends_at_its_deadline", hang),
+        Trial::test("a_case_that_hangs_is_run_once_more_and_told", hangs_twice),
         Trial::test(
             "a_client_that_sends_at_once_still_reads_the_alert",
             eager_client,
@@ -108,6 +113,48 @@ fn idle_capture() -> Result<(), Failed> {
     end.recv_timeout(limit(Duration::from_secs(5)))
         .map_err(|_| "the capture still runs")?;
     let _sent = ender.join();
+    Ok(())
+}
+
+fn hangs_twice() -> Result<(), Failed> {
+    let folder = tempfile::tempdir()?;
+    let silent = r#"
+claim = "nobody speaks"
+cause = "both ends wait for the other"
+why = "a deadline is all that ends it"
+class = "none"
+side = "nobody_fails"
+tls = ["any"]
+family = ["ipv4"]
+[client]
+stack = "raw"
+script = ["silence"]
+[server]
+stack = "raw"
+script = ["silence"]
+[witness]
+client = "ok"
+server = "ok"
+wire = []
+"#;
+    std::fs::write(folder.path().join("silent.toml"), silent)?;
+    let suite = scenario::load(folder.path())?;
+    let settings = Settings {
+        probe: Spec::Null,
+        program: Spec::Null.program()?,
+        scenarios: None,
+        seed: 7,
+        deadline: Duration::from_millis(200),
+        deviations: suite.deviations,
+        shelf: Shelf::new(folder.path().join("artifacts")),
+        keep_all: false,
+    };
+    let mut worker = Worker::new(0, &settings);
+    let report = worker.run(&suite.cases[0], &settings);
+    let first = report.first_attempt.as_deref().unwrap_or_default();
+    if report.verdict != Verdict::Hang || !first.starts_with("deadline passed: ") {
+        return Err(format!("{report:#?}").into());
+    }
     Ok(())
 }
 

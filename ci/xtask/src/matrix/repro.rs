@@ -47,6 +47,15 @@ pub(super) fn repro(target: &Target, options: &Options, limit: Duration) -> Resu
     )?;
     // Gives the terminal back.
     drop(terminal);
+    show(target, seen)
+}
+
+/// Prints what a guest showed; the exit code is that of what it ran, where it came to its end in a healthy
+/// kernel.
+///
+/// # Errors
+/// When nothing can be printed.
+pub(super) fn show(target: &Target, seen: Seen) -> Result<u8> {
     let shown = fs::read_to_string(target.folder.results().join(protocol::SHOWN));
     let mut out = stdout().lock();
     write!(out, "{}", for_the_host(&shown.unwrap_or_default(), target))?;
