@@ -5,6 +5,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
@@ -36,6 +37,8 @@ pub struct Match<'a> {
     pub seed: u64,
     /// How long all of it may take.
     pub deadline: Duration,
+    /// A file that both ends write their secrets to, as they come.
+    pub key_log: Option<&'a Path>,
 }
 
 /// What both ends experienced.

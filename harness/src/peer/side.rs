@@ -66,7 +66,11 @@ impl<'a> Side<'a> {
         role: Role,
         authorities: &Authorities,
     ) -> Result<Self, PeerError> {
-        let keys = Arc::new(MemoryKeyLog::default());
+        let keys = MemoryKeyLog::new(m.key_log).map_err(|source| PeerError::Socket {
+            action: "write the key log",
+            source,
+        })?;
+        let keys = Arc::new(keys);
         let configure = |peer: &Peer, client: &Peer| {
             let setting = Setting {
                 authorities,

@@ -385,6 +385,7 @@ fn port_in_use() -> Result<(), Failed> {
         port: PORT,
         seed: 1,
         deadline,
+        key_log: None,
     };
     match drive(&m) {
         Err(PeerError::Socket { .. }) => Ok(()),
