@@ -138,7 +138,7 @@ impl<W: Write> Human<W> {
             let _ = write!(end, "; {} events of no case", summary.late_events);
         }
         if summary.run_again > 0 {
-            let _ = write!(end, "; {} run again after a hang", summary.run_again);
+            let _ = write!(end, "; {} run again", summary.run_again);
         }
         let colour = if summary.exit_code() == 0 { GREEN } else { RED };
         let end = self.paint(colour, &end);

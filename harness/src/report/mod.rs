@@ -118,7 +118,7 @@ pub struct Summary {
     /// What the probe reported after the last case had ended, when there was nothing left to report.
     #[serde(default)]
     pub late_events: u64,
-    /// Cases that were run again because the first attempt hung. Whatever the second gave is counted above.
+    /// Cases that were run again: they hung, or the machine stood still. Whatever the second gave is counted above.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub run_again: u64,
 }

@@ -5,6 +5,7 @@
 //! what was not reported by then was not reported at all.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use tempfile::TempDir;
 
 use super::artifacts::{self, ArtifactError};
 use super::kernel_log::KernelLog;
-use super::{LaneEnd, Settings, repro};
+use super::{LaneEnd, Settings, repro, standstill};
 use crate::lab::{self, Lane, Role, SERVER_INTERFACE};
 use crate::patience::limit;
 use crate::peer::{self, Endpoints, Match};
@@ -103,17 +104,30 @@ impl Worker {
 
     /// Runs a case to its verdict.
     ///
-    /// One that hangs is run once more: a clock that jumps, or a machine that stands still for a while, looks
-    /// the same to a deadline. What hangs twice hangs, and both attempts are told.
+    /// What is red because the machine was not there is run once more, and both attempts are told: a case
+    /// during which it stood still, and one that hangs, since to a deadline that looks the same. What is red
+    /// twice is red.
     #[must_use]
     pub fn run(&mut self, case: &Case, settings: &Settings) -> CaseReport {
+        standstill::watch();
+        let began = Instant::now();
         let first = self.attempt(case, settings);
-        if first.verdict != Verdict::Hang {
+        let stood = standstill::since(began);
+        let red = !first.verdict.is_green() && first.verdict != Verdict::Skip;
+        if !red || (stood.is_none() && first.verdict != Verdict::Hang) {
             return first;
+        }
+        let mut why = first.reason.unwrap_or_default();
+        if let Some(stood) = stood {
+            let _ = write!(
+                why,
+                "; the machine stood still for {:.1} s",
+                stood.as_secs_f64()
+            );
         }
         let again = self.attempt(case, settings);
         CaseReport {
-            first_attempt: first.reason,
+            first_attempt: Some(why),
             artifacts: again.artifacts.or(first.artifacts),
             ..again
         }

@@ -8,6 +8,7 @@ mod artifacts;
 mod kernel_log;
 mod lane;
 mod privileges;
+mod standstill;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
