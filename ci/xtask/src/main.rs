@@ -50,13 +50,7 @@ enum Task {
     /// Set up, then every gate CI runs: the test command
     Test,
     /// Fuzz one target or all of them
-    Fuzz {
-        /// A target of `fuzz/Cargo.toml`; without it, all in turn
-        target: Option<String>,
-        /// How long each target runs
-        #[arg(long, default_value_t = 30, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-        seconds: u32,
-    },
+    Fuzz(fuzz::Options),
     /// Run the benchmarks
     Bench {
         /// Fewer samples: a look, not a measurement
@@ -77,7 +71,7 @@ fn main() -> ExitCode {
         Task::Setup { all: false } => setup::ensure(setup::Scope::Build).map(setup::report),
         Task::Run { filters, args } => run::run(&filters, &args),
         Task::Test => gates::run(),
-        Task::Fuzz { target, seconds } => fuzz::run(target.as_deref(), seconds),
+        Task::Fuzz(options) => fuzz::run(&options),
         Task::Bench { quick } => bench::run(quick),
         Task::Matrix(options) => matrix::run(&options),
     };
