@@ -13,6 +13,7 @@ use gauntlet_cli::exit;
 mod apt;
 mod bench;
 mod child;
+mod faults;
 mod fuzz;
 mod gates;
 mod machine;
@@ -51,6 +52,12 @@ enum Task {
     Test,
     /// Fuzz one target or all of them
     Fuzz(fuzz::Options),
+    /// Small faults in the probe, each of which the conformance suite must notice
+    Faults {
+        /// Names in `faults/`; none: all
+        #[arg(value_name = "NAME")]
+        names: Vec<String>,
+    },
     /// Run the benchmarks
     Bench {
         /// Fewer samples: a look, not a measurement
@@ -72,6 +79,7 @@ fn main() -> ExitCode {
         Task::Run { filters, args } => run::run(&filters, &args),
         Task::Test => gates::run(),
         Task::Fuzz(options) => fuzz::run(&options),
+        Task::Faults { names } => faults::run(&names),
         Task::Bench { quick } => bench::run(quick),
         Task::Matrix(options) => matrix::run(&options),
     };

@@ -18,17 +18,17 @@ const RARELY: Duration = Duration::from_secs(10);
 /// How a target ended.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Ended {
-    executions: u64,
-    coverage: u64,
-    seed: Option<String>,
-    took: Duration,
+    pub(super) executions: u64,
+    pub(super) coverage: u64,
+    pub(super) seed: Option<String>,
+    pub(super) took: Duration,
     /// What it found, in its own words.
     pub(super) finding: Option<String>,
     /// The input that showed it.
     pub(super) artifact: Option<PathBuf>,
     /// Why nothing was learned.
     pub(super) no_verdict: Option<String>,
-    said: Vec<String>,
+    pub(super) said: Vec<String>,
 }
 
 impl Ended {

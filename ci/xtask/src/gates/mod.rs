@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::Result;
 
-use crate::{exit, fuzz, machine, matrix, paths, setup};
+use crate::{exit, machine, matrix, paths, setup};
 
 mod bpf_objects;
 mod cargo;
@@ -65,7 +65,6 @@ fn run_gates(outcomes: &mut Vec<Outcome>) {
     run("clippy-fuzz", &|| Ok((cargo::clippy_fuzz(&root)?, None)));
     run("docs", &|| Ok((cargo::docs(&root)?, None)));
     run("test", &|| cargo::test(&root, no_bpf.is_none()));
-    run("fuzz-smoke", &|| Ok((fuzz_smoke()?, None)));
     run("matrix", &kernels);
     run("vm-faults", &|| Ok((faults()?, None)));
     run("bench-smoke", &|| Ok((cargo::bench_smoke(&root)?, None)));
@@ -109,15 +108,6 @@ fn bpf_possible(cannot: Option<&str>) -> Verdict {
         None => Verdict::Passed,
         Some(reason) => Verdict::NotRun(format!("BPF cannot be loaded here: {reason}")),
     }
-}
-
-/// Every fuzz target for some seconds, and one that must be found out.
-fn fuzz_smoke() -> Result<Verdict> {
-    Ok(match fuzz::gate()? {
-        (exit::OK, _) => Verdict::Passed,
-        (exit::UNEXPECTED, why) => Verdict::Failed(why),
-        (_, why) => Verdict::NotRun(why),
-    })
 }
 
 /// A matrix that takes a broken guest for a good one is worth nothing.
