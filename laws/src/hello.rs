@@ -163,6 +163,7 @@ fn tls_parser_reads(mut stream: &[u8]) -> Option<Offer> {
         message.extend(record.data);
         stream = rest;
     }
+    let length = message.len().saturating_sub(4);
     let (rest, message) = tls_parser::parse_tls_message_handshake(&message).ok()?;
     let TlsMessage::Handshake(TlsMessageHandshake::ClientHello(hello)) = message else {
         return None;
@@ -174,6 +175,13 @@ fn tls_parser_reads(mut stream: &[u8]) -> Option<Offer> {
         suites: hello.ciphers.iter().map(|suite| suite.0).collect(),
         ..Offer::default()
     };
+    let read =
+        38 + hello.session_id.map_or(0, <[u8]>::len) + 2 * hello.ciphers.len() + hello.comp.len();
+    if hello.ext.is_none() && read < length {
+        // Its list of extensions is longer than the message. `tls-parser` reads none of them then, rustls
+        // refuses the hello, and the machine, which judges nobody's hello, reads those that are there.
+        return None;
+    }
     if let Some(extensions) = hello.ext {
         let (rest, extensions) = tls_parser::parse_tls_client_hello_extensions(extensions).ok()?;
         if !rest.is_empty() {

@@ -128,7 +128,7 @@ impl<'a> Operands<'a> {
     fn edge(&mut self) -> usize {
         let byte = self.byte();
         let edge = EDGES[usize::from(byte) / 3 % EDGES.len()];
-        usize::from(edge + u16::from(byte % 3)).saturating_sub(1)
+        (usize::from(edge) + usize::from(byte % 3)).saturating_sub(1)
     }
 
     fn bytes(&mut self) -> &'a [u8] {
