@@ -152,6 +152,14 @@ pub fn load(folder: &Path) -> Result<Suite, LoadError> {
     Ok(Suite { cases, deviations })
 }
 
+/// Reads one scenario file's text and expands it, as [`load`] does; `file` is what faults name.
+///
+/// # Errors
+/// Every fault of it.
+pub fn read(file: &str, text: &str) -> Result<Vec<Case>, Vec<Fault>> {
+    parse::read(file, text).map(|variants| matrix::expand(file, variants))
+}
+
 fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), LoadError> {
     let unreadable = |source| LoadError::Unreadable {
         path: folder.into(),

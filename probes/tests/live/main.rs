@@ -8,7 +8,7 @@
 //! | `clsact`, `tcx` | attaching, and what is left after every kind of end |
 //! | `exits` | privileges, bad usage, signals, exit codes, one clear line |
 //! | `keylog` | with a key log that OpenSSL writes meanwhile, hidden alerts have their names |
-//! | `losses` | what is not reported is counted, exactly |
+//! | `losses` | what is not reported is counted, exactly: offered = delivered + lost, by cause |
 //! | `paths` | tagged frames, tunnels, loopback, namespaces that look alike |
 //! | `replay` | recorded captures say the same in the kernel as on the host |
 //! | `refusal` | a verifier's refusal keeps the whole log |
@@ -18,6 +18,7 @@
 
 mod clsact;
 mod exits;
+mod flood;
 mod keylog;
 mod library;
 mod losses;
