@@ -17,8 +17,8 @@ use tls_parser::TlsCipherSuite;
 
 use crate::certificate::common_name;
 use crate::hidden::{Alert, Look};
+use crate::interfaces::Interface;
 use crate::library::ruling::{Revealed, Said};
-use crate::probe::Interface;
 
 /// A failed handshake. Field documentation names the contract's key where it is not the obvious one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

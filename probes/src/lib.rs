@@ -9,6 +9,7 @@
 //! | [`object`] | the BPF object, built with this crate, and its map and program names |
 //! | [`load`] | object -> programs and maps in the kernel; keeps a verifier's refusal whole |
 //! | [`attach`] | programs -> both directions of an interface; leaves nothing behind |
+//! | [`interfaces`] | which interfaces of a namespace are attached to, while they come and go |
 //! | [`probe`] | one network namespace being watched: events, stalls, counters |
 //! | [`host`] | the same machine with tables in ordinary memory, for packets from elsewhere |
 //! | `bpf` | the system call, where aya does not reach |
@@ -37,6 +38,7 @@ pub mod failure;
 pub mod hidden;
 pub mod hidden_count;
 pub mod host;
+pub mod interfaces;
 pub mod keylog;
 pub mod keylog_follow;
 pub mod library;

@@ -3,7 +3,7 @@
 //!
 //! Each namespace has programs and maps of its own, since the same addresses may be in use in two.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
@@ -20,12 +20,12 @@ use gauntlet_wire::packet::FlowKey;
 use gauntlet_wire::rules::Outcome;
 use gauntlet_wire::side::{Side, Stage};
 use gauntlet_wire::window::{Window, WindowKey};
-use nix::ifaddrs::getifaddrs;
 use zerocopy::FromBytes;
 
-use crate::attach::{AttachError, Attachment, Hook, attach};
+use crate::attach::AttachError;
+use crate::interfaces::{Changes, Interface, Interfaces, InterfacesError, Selection};
 use crate::load::{LoadError, Settings, load, program};
-use crate::netns::{NetNs, NetNsError};
+use crate::netns::NetNs;
 use crate::object;
 
 /// How long a connection may say nothing before its ClientHello and still be remembered.
@@ -39,39 +39,15 @@ pub(crate) struct Plain<T>(pub(crate) T);
 // SAFETY: `FromBytes` says that every bit pattern is a value, `Copy` that there is nothing to drop.
 unsafe impl<T: FromBytes + Copy + 'static> Pod for Plain<T> {}
 
-/// What to watch in a namespace.
-#[derive(Debug, Clone, Default)]
-pub struct Selection {
-    /// Names of interfaces; none: all that are there.
-    pub interfaces: Vec<String>,
-    /// How to attach to them.
-    pub hook: Hook,
-}
-
 /// Why a namespace is not watched.
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeError {
     /// The programs are not in the kernel.
     #[error(transparent)]
     Load(#[from] LoadError),
-    /// They are not attached.
+    /// Its interfaces are not watched.
     #[error(transparent)]
-    Attach(#[from] AttachError),
-    /// The namespace cannot be entered.
-    #[error(transparent)]
-    Namespace(#[from] NetNsError),
-    /// Its interfaces cannot be listed.
-    #[error("network namespace {namespace}: its interfaces cannot be listed: {source}")]
-    Interfaces {
-        /// Which.
-        namespace: String,
-        /// What the kernel said.
-        #[source]
-        source: std::io::Error,
-    },
-    /// It has none.
-    #[error("network namespace {0}: there is no interface to watch")]
-    NoInterfaces(String),
+    Interfaces(#[from] InterfacesError),
     /// The program was not run.
     #[error("the kernel would not run the program on a captured packet: {0}")]
     Run(#[source] ProgramError),
@@ -84,15 +60,6 @@ pub enum ProbeError {
         #[source]
         source: MapError,
     },
-}
-
-/// An interface, as seen from inside its namespace.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Interface {
-    /// Its name.
-    pub name: String,
-    /// Its addresses.
-    pub addresses: Vec<std::net::IpAddr>,
 }
 
 /// What was counted since the start.
@@ -200,9 +167,8 @@ impl Counts {
 /// A namespace being watched. Dropping it detaches everything.
 pub struct Probe {
     // Dropped first: nothing may run once the maps go.
-    attached: Vec<Attachment>,
+    interfaces: Option<Interfaces>,
     skipped: Vec<AttachError>,
-    interfaces: BTreeMap<u32, Interface>,
     events: RingBuf<MapData>,
     flows: HashMap<MapData, Plain<FlowKey>, Plain<Flow>>,
     windows: HashMap<MapData, Plain<WindowKey>, Plain<Window>>,
@@ -224,46 +190,10 @@ impl Probe {
         selection: &Selection,
         settings: &Settings,
     ) -> Result<Self, ProbeError> {
-        let interfaces = namespace
-            .run(interfaces)?
-            .map_err(|source| ProbeError::Interfaces {
-                namespace: namespace.label().into(),
-                source,
-            })?;
-        let names: BTreeSet<&str> = if selection.interfaces.is_empty() {
-            interfaces
-                .values()
-                .map(|interface| interface.name.as_str())
-                .collect()
-        } else {
-            selection.interfaces.iter().map(String::as_str).collect()
-        };
-        if names.is_empty() {
-            return Err(ProbeError::NoInterfaces(namespace.label().into()));
-        }
-        for name in &names {
-            if !interfaces.values().any(|interface| interface.name == *name) {
-                return Err(ProbeError::Attach(AttachError::NoInterface {
-                    interface: (*name).into(),
-                    namespace: namespace.label().into(),
-                }));
-            }
-        }
         let mut probe = Self::unattached(settings)?;
-        for name in &names {
-            match attach(&mut probe.ebpf, namespace, name, selection.hook) {
-                Ok(attachment) => probe.attached.push(attachment),
-                // Among all there are, one may have vanished, or have no room.
-                Err(error) if selection.interfaces.is_empty() => probe.skipped.push(error),
-                Err(error) => return Err(error.into()),
-            }
-        }
-        if probe.attached.is_empty()
-            && let Some(error) = probe.skipped.pop()
-        {
-            return Err(error.into());
-        }
-        probe.interfaces = interfaces;
+        let (interfaces, skipped) = Interfaces::start(&mut probe.ebpf, namespace, selection)?;
+        probe.interfaces = Some(interfaces);
+        probe.skipped = skipped;
         Ok(probe)
     }
 
@@ -279,9 +209,8 @@ impl Probe {
         let counts = take(&mut ebpf, object::COUNTS, PerCpuArray::try_from)?;
         let classes = take(&mut ebpf, object::CLASSES, PerCpuHashMap::try_from)?;
         Ok(Self {
-            attached: Vec::new(),
+            interfaces: None,
             skipped: Vec::new(),
-            interfaces: BTreeMap::new(),
             events,
             flows,
             windows,
@@ -311,25 +240,45 @@ impl Probe {
 
     /// Stops watching: no packet after this is seen. Events and counters stay, and say the same.
     pub fn detach(&mut self) {
-        self.attached.clear();
+        if let Some(interfaces) = &mut self.interfaces {
+            interfaces.detach();
+        }
+    }
+
+    /// Attaches to interfaces that have come, lets go of those that are gone, and says which it could not
+    /// attach to.
+    ///
+    /// # Errors
+    /// When changes can no longer be followed.
+    pub fn follow(&mut self) -> Result<Vec<AttachError>, ProbeError> {
+        match &mut self.interfaces {
+            Some(interfaces) => Ok(interfaces.follow(&mut self.ebpf)?),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// What to wait for: events, and changes of interfaces.
+    pub fn wakes(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let interfaces = self.interfaces.as_ref().map(AsFd::as_fd);
+        [self.events.as_fd()].into_iter().chain(interfaces)
     }
 
     /// How many interfaces are watched.
     #[must_use]
     pub fn watched(&self) -> usize {
-        self.attached.len()
+        self.interfaces.as_ref().map_or(0, Interfaces::watched)
     }
 
-    /// Why interfaces that were not asked for by name are not watched.
+    /// Why interfaces that were there at the start, and not asked for by name, are not watched.
     #[must_use]
     pub fn skipped(&self) -> &[AttachError] {
         &self.skipped
     }
 
-    /// The interface with this index, if it was there at the start.
+    /// The interface with this index, or the last one that had it.
     #[must_use]
     pub fn interface(&self, index: u32) -> Option<&Interface> {
-        self.interfaces.get(&index)
+        self.interfaces.as_ref()?.interface(index)
     }
 
     /// Takes every event that is in the ring buffer.
@@ -493,14 +442,17 @@ impl Probe {
             }
         }
         counts.merge(&self.swept);
+        if let Some(interfaces) = &self.interfaces {
+            let Changes {
+                attached,
+                detached,
+                failed,
+            } = interfaces.changes();
+            counts.add("interface_attached", attached, false);
+            counts.add("interface_detached", detached, false);
+            counts.add("interface_attach_failed", failed, true);
+        }
         Ok(counts)
-    }
-}
-
-impl AsFd for Probe {
-    /// Readable when there are events.
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.events.as_fd()
     }
 }
 
@@ -534,39 +486,4 @@ fn take<M>(
 ) -> Result<M, ProbeError> {
     let map = ebpf.take_map(name).ok_or(LoadError::Missing(name))?;
     from(map).map_err(|source| ProbeError::Map { map: name, source })
-}
-
-/// The interfaces of the calling thread's namespace that can be attached to, by index.
-fn interfaces() -> std::io::Result<BTreeMap<u32, Interface>> {
-    let mut found = BTreeMap::new();
-    for interface in &nix::net::if_::if_nameindex()? {
-        let name = interface.name().to_string_lossy().into_owned();
-        found.insert(
-            interface.index(),
-            Interface {
-                name,
-                addresses: Vec::new(),
-            },
-        );
-    }
-    for entry in getifaddrs()? {
-        let Some(address) = entry.address else {
-            continue;
-        };
-        let address = address
-            .as_sockaddr_in()
-            .map(|v4| v4.ip().into())
-            .or_else(|| {
-                address
-                    .as_sockaddr_in6()
-                    .map(|v6| std::net::IpAddr::V6(v6.ip()))
-            });
-        let interface = found
-            .values_mut()
-            .find(|found| found.name == entry.interface_name);
-        if let (Some(interface), Some(address)) = (interface, address) {
-            interface.addresses.push(address);
-        }
-    }
-    Ok(found)
 }

@@ -14,13 +14,14 @@ use clap::{Args, ValueEnum};
 use gauntlet_probes::attach::Hook;
 use gauntlet_probes::failure::Failure;
 use gauntlet_probes::hidden::Look;
+use gauntlet_probes::interfaces::Selection;
 use gauntlet_probes::library::join::{Join, Joined, PATIENCE, Seen};
 use gauntlet_probes::library::ruling::{Revealed, Ruling, rule};
 use gauntlet_probes::library::symbols::{Depth, points};
 use gauntlet_probes::library::{self, Libraries};
 use gauntlet_probes::load::{DEFAULT_FLOWS, DEFAULT_RING_KIB, Settings, ring_bytes};
 use gauntlet_probes::netns::NetNs;
-use gauntlet_probes::probe::{Correction, Counts, Probe, Selection};
+use gauntlet_probes::probe::{Correction, Counts, Probe};
 use gauntlet_probes::report::{human, ndjson};
 use gauntlet_probes::{clock, privileges};
 use gauntlet_wire::Role;
@@ -36,7 +37,7 @@ use crate::hidden_wait::HiddenWait;
 /// Options of `mtls-probe watch`.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    /// Interface to watch; may be given again. Default: all of each namespace.
+    /// Interface to watch; may be given again. Default: all of each namespace, also those that come later.
     #[arg(short, long, value_name = "NAME")]
     interface: Vec<String>,
 
@@ -241,6 +242,11 @@ fn run(
     let mut look = Instant::now() + pause;
     loop {
         let ended = wait(probes, watch, signals, look)?;
+        for probe in &mut *probes {
+            for error in probe.follow()? {
+                eprintln!("mtls-probe: not watched: {error}");
+            }
+        }
         if ended {
             // First, so that nothing is counted that is not printed.
             probes.iter_mut().for_each(Probe::detach);
@@ -427,7 +433,7 @@ fn wait(
 ) -> anyhow::Result<bool> {
     let mut waiting: Vec<_> = probes
         .iter()
-        .map(Probe::as_fd)
+        .flat_map(Probe::wakes)
         .chain(watch.libraries.as_ref().map(Libraries::as_fd))
         .chain([signals.as_fd()])
         .chain(watch.hidden.wakes())

@@ -4,8 +4,9 @@
 use gauntlet_probes::certificate::common_name;
 use gauntlet_probes::failure::Failure;
 use gauntlet_probes::hidden::{Alert, Look};
+use gauntlet_probes::interfaces::Interface;
 use gauntlet_probes::library::ruling::{Revealed, Said};
-use gauntlet_probes::probe::{Correction, Counts, Interface};
+use gauntlet_probes::probe::{Correction, Counts};
 use gauntlet_probes::report::{human, ndjson};
 use gauntlet_wire::Role;
 use gauntlet_wire::bytes::Bytes;

@@ -12,6 +12,7 @@ use gauntlet_probes::object;
 use libtest_mimic::{Failed, Trial};
 use nix::sys::signal::Signal;
 
+use crate::interfaces::{attached, until};
 use crate::raw::{UNKNOWN_CA, fail};
 use crate::stand::{SERVER, Stand, ip, output, server_addresses, tc};
 use crate::watch::{PROBE, Watch, refused};
@@ -167,10 +168,13 @@ pub(crate) fn trials() -> Vec<Trial> {
                 &stand.server,
                 &["-i", SERVER, "-i", "d0", "--hook", "clsact"],
             )?;
+            // Another of that name comes with somebody else's qdisc, before the probe has noticed.
+            watch.stop()?;
             ip(&stand.server, "link del d0")?;
-            // Another of that name is somebody else's, qdisc and all.
             ip(&stand.server, "link add d0 type veth peer name d1")?;
             tc(&stand.server, "qdisc add dev d0 clsact")?;
+            watch.signal(Signal::SIGCONT)?;
+            until(|| attached(&stand.server, "clsact", "d0"))?;
             reports(&stand, watch)?.finish()?;
             bare(&stand)?;
             same(

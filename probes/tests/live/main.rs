@@ -7,6 +7,7 @@
 //! | `library` | what their libraries say of it is joined to it, and nothing else is |
 //! | `clsact`, `tcx` | attaching, and what is left after every kind of end |
 //! | `exits` | privileges, bad usage, signals, exit codes, one clear line |
+//! | `interfaces` | interfaces that come and go are watched while they are there |
 //! | `keylog` | with a key log that OpenSSL writes meanwhile, hidden alerts have their names |
 //! | `losses` | what is not reported is counted, exactly: offered = delivered + lost, by cause |
 //! | `paths` | tagged frames, tunnels, loopback, namespaces that look alike |
@@ -19,6 +20,7 @@
 mod clsact;
 mod exits;
 mod flood;
+mod interfaces;
 mod keylog;
 mod library;
 mod losses;
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
         clsact::trials(),
         tcx::trials(),
         exits::trials(),
+        interfaces::trials(),
         keylog::trials(),
         library::trials(),
         losses::trials(),

@@ -2,7 +2,8 @@
 
 use aya::programs::{SchedClassifier, TcAttachType};
 use gauntlet_probes::attach::Hook;
-use gauntlet_probes::probe::{Probe, Selection};
+use gauntlet_probes::interfaces::Selection;
+use gauntlet_probes::probe::Probe;
 use libtest_mimic::{Failed, Trial};
 
 use crate::clsact::{SMALL, same};

@@ -100,6 +100,11 @@ impl Watch {
         }
     }
 
+    /// The next line on standard error.
+    pub(crate) fn complaint(&self) -> Result<String, Failed> {
+        Ok(self.errors.recv_timeout(PATIENCE)?)
+    }
+
     /// Sends a signal.
     pub(crate) fn signal(&self, signal: Signal) -> Result<(), Failed> {
         Ok(kill(self.pid(), signal)?)
