@@ -77,6 +77,7 @@ pub(crate) fn run(names: &[String]) -> Result<u8> {
             Judged {
                 unexpected: None,
                 passed: 1..,
+                ..
             },
         ) => {}
         (Some(error), _) => {
@@ -171,6 +172,8 @@ struct Scratch {
 /// What the suite said.
 struct Judged {
     passed: usize,
+    /// Why a case could not be run here, if one could not.
+    skipped: Option<String>,
     /// The first case that is not as expected, and its verdict.
     unexpected: Option<(String, String)>,
 }
@@ -245,12 +248,18 @@ impl Scratch {
             return Ok(Fate::Void(format!("it does not build: {error}")));
         }
         // First those that should notice, then all.
-        for cases in [&fault.cases[..], &[]] {
-            if let Some((case, verdict)) = self.judge(cases)?.unexpected {
-                return Ok(Fate::Caught(case, verdict));
+        let first = self.judge(&fault.cases)?;
+        let all = match first.unexpected {
+            Some((case, verdict)) => return Ok(Fate::Caught(case, verdict)),
+            None => self.judge(&[])?,
+        };
+        Ok(match (all.unexpected, first.skipped) {
+            (Some((case, verdict)), _) => Fate::Caught(case, verdict),
+            (None, Some(why)) if first.passed == 0 => {
+                Fate::Void(format!("the cases that should notice are skipped: {why}"))
             }
-        }
-        Ok(Fate::Survived)
+            (None, _) => Fate::Survived,
+        })
     }
 
     /// Builds the probe; what the compiler said if it does not.
@@ -289,7 +298,7 @@ impl Scratch {
         let output = child::output(&mut gauntlet)?;
         let judged = judged(&String::from_utf8_lossy(&output.stdout))?;
         // What ends before its first case has judged nothing; a probe that does not start at all shows so.
-        if judged.passed == 0 && judged.unexpected.is_none() {
+        if judged.passed == 0 && judged.unexpected.is_none() && judged.skipped.is_none() {
             let said = String::from_utf8_lossy(&output.stderr);
             bail!(
                 "the suite ran no case ({}): {}",
@@ -304,6 +313,7 @@ impl Scratch {
 fn judged(lines: &str) -> Result<Judged> {
     let mut judged = Judged {
         passed: 0,
+        skipped: None,
         unexpected: None,
     };
     for line in lines.lines() {
@@ -314,7 +324,7 @@ fn judged(lines: &str) -> Result<Judged> {
         }
         match &*text("verdict") {
             "pass" | "xfail" => judged.passed += 1,
-            "skip" => {}
+            "skip" => judged.skipped = Some(text("reason")),
             verdict => {
                 let found = (text("id"), verdict.to_owned());
                 // A probe that is wrong says more than a run that had no verdict.
