@@ -2,7 +2,8 @@
 //!
 //! rustls and OpenSSL either way, TLS 1.2 and 1.3, full and resumed, over both families. What shows that
 //! silence is not deafness: the probe must count exactly the handshakes that both ends made, and report the
-//! one failure (a beacon) that follows them. Each trial runs alone: libraries are probed on the whole machine.
+//! one failure that follows them, whose alert TLS 1.3 hides: honestly marked by the wire, named by the library.
+//! Each trial runs alone: libraries are probed on the whole machine.
 //!
 //! `GAUNTLET_HANDSHAKES` says how many, for each trial; rounded up to whole rounds.
 
@@ -10,6 +11,7 @@ mod gate;
 
 use std::env;
 use std::io::{BufRead as _, BufReader, Read as _};
+use std::net::SocketAddr;
 use std::process::{Child, ChildStdout, Command, ExitCode, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread::{self, JoinHandle};
@@ -19,9 +21,11 @@ use gate::Gate;
 use gauntlet_cli::exit;
 use gauntlet_harness::lab::{Lane, SERVER_INTERFACE};
 use gauntlet_harness::patience::limit;
-use gauntlet_harness::peer::{Match, beacon, drive};
+use gauntlet_harness::peer::{Match, drive};
 use gauntlet_harness::probe::{Program, Spec};
-use gauntlet_harness::scenario::model::{Family, Peer, Scenario, Stack, Tls, Witness};
+use gauntlet_harness::scenario::model::{
+    Certificate, ClientAuth, Family, Issuer, Peer, Scenario, Stack, Tls, Witness,
+};
 use libtest_mimic::{Arguments, Failed};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -36,11 +40,37 @@ const CONNECTIONS: u16 = 10;
 const AT_ONCE: usize = 8;
 /// Each round has a port of its own, below those that clients get.
 const FIRST_PORT: u16 = 10_000;
-const BEACON_PORT: u16 = 9_999;
+const LAST_PORT: u16 = 9_999;
 /// Rounds that there are ports for.
 const MOST: u16 = 20_000;
 /// How long one round may take.
 const DEADLINE: Duration = Duration::from_secs(60);
+
+/// What the probe asks, and what it can then say of the hidden alert that comes last.
+#[derive(Clone, Copy)]
+struct Mode {
+    name: &'static str,
+    library: &'static str,
+    class: &'static str,
+    confidence: &'static str,
+    /// Failures that the words of a library were joined to.
+    joined: u64,
+}
+
+const BY_THE_WIRE: Mode = Mode {
+    name: "by_the_wire",
+    library: "off",
+    class: "SSL_ERROR_SSL",
+    confidence: "ambiguous",
+    joined: 0,
+};
+const BY_LIBRARIES_TOO: Mode = Mode {
+    name: "by_libraries_too",
+    library: "deep",
+    class: "SSL_R_TLSV1_ALERT_UNKNOWN_CA",
+    confidence: "certain",
+    joined: 1,
+};
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
@@ -54,8 +84,10 @@ fn main() -> ExitCode {
     };
     let obstacle = gate::no_lane().or_else(|| Some(Spec::Shipped.program().err()?.to_string()));
     let mut gate = Gate::default();
-    let trials = [("by_the_wire", "off"), ("by_libraries_too", "deep")].map(|(name, library)| {
-        gate.trial(name, obstacle.as_deref(), move || silent(library, rounds))
+    let trials = [BY_THE_WIRE, BY_LIBRARIES_TOO].map(|mode| {
+        gate.trial(mode.name, obstacle.as_deref(), move || {
+            silent(&mode, rounds)
+        })
     });
     if !arguments.list {
         gate.tell();
@@ -78,13 +110,13 @@ fn rounds() -> Result<u16, String> {
         })
 }
 
-fn silent(library: &str, rounds: u16) -> Result<(), Failed> {
+fn silent(mode: &Mode, rounds: u16) -> Result<(), Failed> {
     let lane = Lane::new(0)?;
-    let watch = Watch::start(&lane, library)?;
+    let watch = Watch::start(&lane, mode.library)?;
     let began = Instant::now();
     load(&lane, rounds)?;
     let took = began.elapsed();
-    let last = beacon(&lane, Family::Ipv4, BEACON_PORT, "last.gauntlet")?;
+    let last = rejected(&lane)?;
     let said = watch.end()?;
     let made = u64::from(rounds) * u64::from(CONNECTIONS);
 
@@ -93,13 +125,17 @@ fn silent(library: &str, rounds: u16) -> Result<(), Failed> {
         .map(serde_json::from_str)
         .collect::<Result<_, _>>()?;
     let [event, counters] = &lines[..] else {
-        return Err(format!("not one event, of the beacon, and one last line:\n{said}").into());
+        return Err(
+            format!("not one event, of the last handshake, and one last line:\n{said}").into(),
+        );
     };
-    same(
-        "the event's port",
-        &event["client.port"],
-        &json!(last.port()),
-    )?;
+    for (field, meant) in [
+        ("client.port", json!(last.port())),
+        ("error.type", json!(mode.class)),
+        ("confidence", json!(mode.confidence)),
+    ] {
+        same(field, &event[field], &meant)?;
+    }
     same("the last line", &counters["type"], &json!("counters"))?;
     for kind in ["lost", "seen"] {
         let counted = counters[kind].as_object().ok_or("no counters")?;
@@ -110,6 +146,7 @@ fn silent(library: &str, rounds: u16) -> Result<(), Failed> {
                 (_, "handshake_done") => made,
                 (_, "handshake_failed") => 1,
                 (_, "handshake_undecided" | "not_tls" | "malformed_message") => 0,
+                (_, "library_joined") => mode.joined,
                 // Every word and socket of a library had room, and no failure was made up from them.
                 (_, library) if library.starts_with("library_") => 0,
                 // How the network happened to cut and repeat it.
@@ -170,6 +207,30 @@ fn load(lane: &Lane, rounds: u16) -> Result<(), Failed> {
                 .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })
     })
+}
+
+/// One that OpenSSL's server rejects, since it does not know the client's CA. The client's address.
+fn rejected(lane: &Lane) -> Result<SocketAddr, Failed> {
+    let mut scenario = good((Stack::Rustls, Stack::OpenSsl));
+    scenario.client.connections = 1;
+    scenario.client.certificate = Some(Certificate {
+        issuer: Issuer::Other,
+        ..Certificate::default()
+    });
+    scenario.server.client_auth = ClientAuth::Required;
+    let ends = drive(&Match {
+        scenario: &scenario,
+        tls: Tls::V1_3,
+        family: Family::Ipv4,
+        lane,
+        port: LAST_PORT,
+        seed: 1,
+        deadline: limit(DEADLINE),
+    })?;
+    if ends.client.text != "AlertReceived(UnknownCA)" {
+        return Err(format!("the last was meant to be rejected: {}", ends.client.text).into());
+    }
+    ends.flows.first().copied().ok_or_else(|| "no flow".into())
 }
 
 /// Every pair of stacks, version and family.
