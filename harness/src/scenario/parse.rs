@@ -159,11 +159,11 @@ fn at_place(
         key_log: false,
         sibling,
     }];
+    // Where an overlay says something of a table that is taken out before.
+    let inside =
+        |table| -> Vec<[&str; 3]> { keys.iter().map(|[at, key]| [*at, *key, table]).collect() };
     if let Some(key_log) = key_log {
-        let deep: Vec<[&str; 3]> = keys
-            .iter()
-            .map(|[at, key]| [*at, *key, "key_log"])
-            .collect();
+        let deep = inside("key_log");
         let mut layers = layers.clone();
         layers.push(&["key_log"]);
         layers.extend(deep.iter().map(|key| &key[..]));
@@ -184,10 +184,7 @@ fn at_place(
     match near_miss {
         None | Some(Value::String(_)) => {}
         Some(Value::Table(near)) => {
-            let deep: Vec<[&str; 3]> = keys
-                .iter()
-                .map(|[at, key]| [*at, *key, "near_miss"])
-                .collect();
+            let deep = inside("near_miss");
             layers.push(&["near_miss"]);
             layers.extend(deep.iter().map(|key| &key[..]));
             let scenario = near_miss_of(whole, near, &variants[0].scenario)

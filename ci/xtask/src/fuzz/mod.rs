@@ -10,6 +10,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use clap::Args;
+use serde::Deserialize;
 
 use crate::{child, exit, machine, paths, setup};
 
@@ -241,24 +242,22 @@ fn seeds(root: &Path) -> Result<bool> {
 fn targets(root: &Path) -> Result<Vec<String>> {
     let text =
         fs::read_to_string(root.join("fuzz/Cargo.toml")).context("cannot read fuzz/Cargo.toml")?;
-    Ok(fuzz_targets(&text).into_iter().map(str::to_owned).collect())
+    fuzz_targets(&text).context("fuzz/Cargo.toml")
 }
 
 /// The names of the `[[bin]]` tables, which cargo-fuzz takes for its targets.
-fn fuzz_targets(manifest: &str) -> Vec<&str> {
-    let mut in_bin = false;
-    let mut names = Vec::new();
-    for line in manifest.lines().map(str::trim) {
-        if line.starts_with('[') {
-            in_bin = line.starts_with("[[bin]]");
-        } else if let Some(value) = line.strip_prefix("name").filter(|_| in_bin)
-            && let Some(value) = value.trim_start().strip_prefix('=')
-            && let Some(name) = value.split('"').nth(1)
-        {
-            names.push(name);
-        }
+fn fuzz_targets(manifest: &str) -> Result<Vec<String>> {
+    #[derive(Deserialize)]
+    struct Manifest {
+        #[serde(default)]
+        bin: Vec<Bin>,
     }
-    names
+    #[derive(Deserialize)]
+    struct Bin {
+        name: String,
+    }
+    let manifest: Manifest = toml::from_str(manifest)?;
+    Ok(manifest.bin.into_iter().map(|bin| bin.name).collect())
 }
 
 #[cfg(test)]
@@ -279,8 +278,10 @@ name="flow" # the machine
 [dependencies]
 name = "not this"
 "#;
-        assert_eq!(fuzz_targets(manifest), ["records", "flow"]);
-        assert!(fuzz_targets("[package]\nname = \"x\"\n").is_empty());
+        assert_eq!(fuzz_targets(manifest).unwrap(), ["records", "flow"]);
+        let none = fuzz_targets("[package]\nname = \"x\"\n").unwrap();
+        assert!(none.is_empty(), "{none:?}");
+        assert!(fuzz_targets("[[bin]]\n").is_err());
     }
 
     #[test]

@@ -68,6 +68,21 @@ struct Target {
 }
 
 impl Target {
+    /// Boots it and runs what was asked for, to its end or the limit's; at a terminal, where there is one.
+    fn boot(
+        &self,
+        limit: impl Into<vm::Limit>,
+        terminal: Option<&terminal::Terminal>,
+    ) -> Result<Seen> {
+        vm::run(
+            &self.name,
+            &self.folder,
+            &self.configuration,
+            limit,
+            terminal,
+        )
+    }
+
     /// The arguments that name this kernel once more.
     fn again(&self) -> String {
         match &self.own {
@@ -323,13 +338,7 @@ fn one(
 ) -> Result<Run> {
     target.folder.ask(&options.request())?;
     let start = Instant::now();
-    let seen = vm::run(
-        &target.name,
-        &target.folder,
-        &target.configuration,
-        limit,
-        None,
-    )?;
+    let seen = target.boot(limit, None)?;
     let judgement = judge(target, &seen, table)?;
     let results = seen.results.as_ref().ok();
     let took = start.elapsed();

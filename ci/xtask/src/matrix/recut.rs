@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::{Options, Target, repro::show, say, vm};
+use super::{Options, Target, repro::show, say};
 use crate::exit;
 
 /// Runs them in each guest. No verdict wins over an unexpected one.
@@ -17,13 +17,7 @@ pub(super) fn recut(targets: &[Target], options: &Options, limit: Duration) -> R
     for target in targets {
         target.folder.ask(&options.request())?;
         let start = Instant::now();
-        let seen = vm::run(
-            &target.name,
-            &target.folder,
-            &target.configuration,
-            limit,
-            None,
-        )?;
+        let seen = target.boot(limit, None)?;
         let code = show(target, seen)?;
         say(format!(
             "{}: recut: {}, {} s",

@@ -14,7 +14,6 @@ use super::{
     Options, Target, console, results, say,
     terminal::Terminal,
     verdict::{self, Seen},
-    vm,
 };
 use crate::exit;
 
@@ -38,13 +37,7 @@ pub(super) fn repro(target: &Target, options: &Options, limit: Duration) -> Resu
             .context("cannot write the terminal's name")?;
     }
     let limit = if options.keep { NO_LIMIT } else { limit };
-    let seen = vm::run(
-        &target.name,
-        &target.folder,
-        &target.configuration,
-        limit,
-        terminal.as_ref(),
-    )?;
+    let seen = target.boot(limit, terminal.as_ref())?;
     // Gives the terminal back.
     drop(terminal);
     show(target, seen)
