@@ -20,7 +20,7 @@ use gauntlet_cli::exit;
 use gauntlet_harness::lab::lacks_netem;
 use gauntlet_harness::probe::Spec;
 use gauntlet_harness::report::{CaseReport, Record, SCHEMA, Start, Summary, ndjson};
-use gauntlet_harness::run::{Cancel, Fleet, LaneEnd, Settings, Shelf, kernel};
+use gauntlet_harness::run::{Cancel, DEADLINE, Fleet, LaneEnd, Settings, Shelf, kernel};
 use gauntlet_harness::scenario::{self, Case, Deviations};
 use libtest_mimic::{Arguments, Failed};
 
@@ -230,6 +230,7 @@ impl Pool {
             seed: self.seed,
             deviations: self.deviations.clone(),
             shelf: self.shelf.clone(),
+            deadline: DEADLINE,
             keep_all: false,
         };
         Ok(Fleet::start(

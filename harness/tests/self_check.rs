@@ -8,6 +8,7 @@ mod gate;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Output, Stdio};
 use std::thread;
@@ -15,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use gate::Gate;
 use gauntlet_harness::lab::lacks_netem;
-use gauntlet_harness::probe::Spec;
+use gauntlet_harness::probe::{Spec, stall_after};
 use libtest_mimic::{Arguments, Failed, Trial};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -72,6 +73,8 @@ fn main() -> ExitCode {
     let obstacle = no_lane.clone().or_else(not_built);
     let name = "run::two_runs_at_once_do_not_meet";
     trials.push(gate.trial(name, obstacle.as_deref(), two_at_once));
+    let name = "run::a_case_during_which_the_machine_stood_still_is_run_again";
+    trials.push(gate.trial(name, obstacle.as_deref(), stood_still));
     let arguments = Arguments::from_args();
     if !arguments.list {
         gate.tell();
@@ -714,6 +717,45 @@ fn two_at_once() -> Checked {
         )?;
     }
     Ok(())
+}
+
+/// Stopped again and again for longer than what counts as a stall, while the probe goes on and rightly says so.
+fn stood_still() -> Checked {
+    const CASES_BETWEEN: usize = 12;
+    let stop = stall_after() + stall_after() / 2;
+    let arguments = [
+        "run",
+        "--format",
+        "ndjson",
+        "--artifacts",
+        SHELF,
+        "--seed",
+        "6",
+    ];
+    let mut child = command(&arguments)
+        .args(["none::", "unknown_ca"])
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let out = child.stdout.take().ok_or("no stdout")?;
+    let mut lines = Vec::new();
+    for line in BufReader::new(out).lines() {
+        lines.push(line?);
+        // What hung or was red before has been run again by now.
+        if lines.len().is_multiple_of(CASES_BETWEEN) {
+            signal(&child, Signal::SIGSTOP)?;
+            thread::sleep(stop);
+            signal(&child, Signal::SIGCONT)?;
+        }
+    }
+    let code = child.wait()?.code();
+    let summary: Value = serde_json::from_str(lines.last().ok_or("it said nothing")?)?;
+    let again = lines.iter().find(|line| {
+        line.contains("first_attempt") && line.contains("; the machine stood still for")
+    });
+    check(
+        code == Some(0) && again.is_some() && summary["run_again"].as_u64() > Some(0),
+        format!("{code:?}; {summary}"),
+    )
 }
 
 fn deviations() -> Checked {

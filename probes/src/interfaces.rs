@@ -1,5 +1,5 @@
 //! The interfaces of one network namespace: which are watched, from the start or from when they come until
-//! they go. The kernel says when something has changed ([`links`]); then they are listed and compared.
+//! they go. The kernel says when something has changed (`links`); then they are listed and compared.
 //!
 //! An interface that cannot be attached to is told and counted once, and tried again when it comes again.
 //! Refuses to know what is attached.

@@ -2,11 +2,13 @@
 
 use std::fs;
 use std::io::{self, Write};
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
-use gauntlet_probes::cost::{Cost, Refused, measure};
+use gauntlet_probes::cost::{Cost, CostError, Refused, measure};
 use gauntlet_probes::load::{LoadError, Settings, load};
 use gauntlet_probes::{object, privileges, source};
 use serde_json::json;
@@ -22,6 +24,8 @@ pub(crate) struct Arguments {
     logs: Option<PathBuf>,
 }
 
+type Measured = std::result::Result<Vec<std::result::Result<Cost, Refused>>, CostError>;
+
 #[derive(Debug, Clone, Copy, Default, ValueEnum)]
 enum Format {
     /// A line for people
@@ -35,8 +39,8 @@ enum Format {
 pub(crate) fn programs(arguments: &Arguments) -> Result<bool> {
     privileges::check(false)?;
     let mut all_taken = true;
-    for (configuration, settings) in configurations() {
-        let programs = measure(&settings)?;
+    for (configuration, settings, programs) in measured() {
+        let programs = programs?;
         let mut out = io::stdout().lock();
         for program in &programs {
             writeln!(out, "{}", line(program, configuration, arguments.format))?;
@@ -52,6 +56,25 @@ pub(crate) fn programs(arguments: &Arguments) -> Result<bool> {
         }
     }
     Ok(all_taken)
+}
+
+/// Every configuration's costs, in order; measured side by side, since the verifier needs one CPU for seconds.
+fn measured() -> Vec<(&'static str, Settings, Measured)> {
+    thread::scope(|scope| {
+        let begun = configurations().map(|(name, settings)| {
+            let of_thread = settings.clone();
+            (name, settings, scope.spawn(move || measure(&of_thread)))
+        });
+        let ended = begun.into_iter().map(|(name, settings, thread)| {
+            let measured = thread.join();
+            (
+                name,
+                settings,
+                measured.unwrap_or_else(|panic| resume_unwind(panic)),
+            )
+        });
+        ended.collect()
+    })
 }
 
 /// What is shipped, by name. Constants that are set at loading make other programs for the verifier, with

@@ -25,8 +25,8 @@ pub const BEGUN: &str = "begun";
 pub const CASES: &str = "cases.ndjson";
 /// Whatever else the suite said.
 pub const LOG: &str = "suite.log";
-/// What `gauntlet repro` showed.
-pub const SHOWN: &str = "repro.txt";
+/// What `gauntlet repro` or `gauntlet recut` showed.
+pub const SHOWN: &str = "shown.txt";
 /// What the programs cost to load.
 pub const PROGRAMS: &str = "programs.ndjson";
 /// What loading them said on standard error: the verifier's words, if it refused.
@@ -53,16 +53,19 @@ pub enum Task {
     Run,
     /// `gauntlet repro`.
     Repro,
+    /// `gauntlet recut`.
+    Recut,
 }
 
 impl Task {
-    const ALL: [Self; 3] = [Self::Test, Self::Run, Self::Repro];
+    const ALL: [Self; 4] = [Self::Test, Self::Run, Self::Repro, Self::Recut];
 
     fn name(self) -> &'static str {
         match self {
             Self::Test => "test",
             Self::Run => "run",
             Self::Repro => "repro",
+            Self::Recut => "recut",
         }
     }
 }

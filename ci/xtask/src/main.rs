@@ -13,6 +13,7 @@ use gauntlet_cli::exit;
 mod apt;
 mod bench;
 mod child;
+mod faults;
 mod fuzz;
 mod gates;
 mod machine;
@@ -50,12 +51,12 @@ enum Task {
     /// Set up, then every gate CI runs: the test command
     Test,
     /// Fuzz one target or all of them
-    Fuzz {
-        /// A target of `fuzz/Cargo.toml`; without it, all in turn
-        target: Option<String>,
-        /// How long each target runs
-        #[arg(long, default_value_t = 30, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-        seconds: u32,
+    Fuzz(fuzz::Options),
+    /// Small faults in the probe, each of which the conformance suite must notice
+    Faults {
+        /// Names in `faults/`; none: all
+        #[arg(value_name = "NAME")]
+        names: Vec<String>,
     },
     /// Run the benchmarks
     Bench {
@@ -77,7 +78,8 @@ fn main() -> ExitCode {
         Task::Setup { all: false } => setup::ensure(setup::Scope::Build).map(setup::report),
         Task::Run { filters, args } => run::run(&filters, &args),
         Task::Test => gates::run(),
-        Task::Fuzz { target, seconds } => fuzz::run(target.as_deref(), seconds),
+        Task::Fuzz(options) => fuzz::run(&options),
+        Task::Faults { names } => faults::run(&names),
         Task::Bench { quick } => bench::run(quick),
         Task::Matrix(options) => matrix::run(&options),
     };

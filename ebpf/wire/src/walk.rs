@@ -344,6 +344,8 @@ impl Flow {
                 None => {
                     side.flags |= Side::BROKEN;
                     side.framing = Framing::DRAIN;
+                    // What was left of a message was not read over.
+                    side.skip = 0;
                     return None;
                 }
             },

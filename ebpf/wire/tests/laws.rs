@@ -293,6 +293,33 @@ fn config() -> ProptestConfig {
     }
 }
 
+/// Found by [`any_cut_of_anything_changes_nothing`]: after a preamble, a message that is longer than its record,
+/// and a record that is none. What was left of the message counted as if it had been read over.
+#[test]
+fn what_a_broken_record_left_to_skip_is_not_drained() {
+    let turn = |from, bytes: Vec<u8>| Turn {
+        from,
+        bytes,
+        flags: 0,
+        crossing: false,
+    };
+    let long = bytes::record(22, &[&[22, 3, 3, 0][..], &[0; 60]].concat());
+    let broken = [&[70, 16, 0, 0, 66][..], &[0; 200]].concat();
+    let talk = Conversation {
+        known: false,
+        turns: vec![
+            turn(Role::Client, vec![0, 0, 0, 8, 4, 0xd2, 0x16, 0x2f]),
+            turn(Role::Server, b"S".to_vec()),
+            turn(Role::Client, [long, broken].concat()),
+        ],
+    };
+    let whole = talk.pieces(FIRST);
+    let pieces: Vec<Piece> = whole.iter().flat_map(|piece| cut(piece, &[1])).collect();
+    let said = play(talk.known, FIRST, &whole);
+    assert_eq!(said.verdict(), "open");
+    assert_eq!(play(talk.known, FIRST, &pieces), said);
+}
+
 proptest! {
     #![proptest_config(config())]
 

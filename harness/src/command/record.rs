@@ -6,6 +6,7 @@ use gauntlet_harness::probe::Spec;
 use gauntlet_harness::recording;
 use gauntlet_harness::report::{CaseReport, Record};
 use gauntlet_harness::run::Shelf;
+use gauntlet_harness::scenario::KEY_LOG;
 use gauntlet_harness::verdict::Verdict;
 
 use super::Failure;
@@ -51,7 +52,9 @@ fn pack(records: &[Record], folder: &Path) -> Result<(), Failure> {
         );
         return Ok(());
     }
-    reports.retain(|report| report.verdict == Verdict::Pass);
+    // What a key log adds is on no wire; the same packets are recorded without one.
+    let told = format!("::{KEY_LOG}");
+    reports.retain(|report| report.verdict == Verdict::Pass && !report.id.ends_with(&told));
     recording::pack(&reports, folder).map_err(Failure::infra)?;
     eprintln!(
         "gauntlet: {} cases recorded in {}",

@@ -142,6 +142,7 @@ fn stay(
         port: STANDING_PORT,
         seed: settings.seed,
         deadline: PATIENCE,
+        key_log: None,
     };
     thread::scope(|scope| {
         let (stop, stopped) = oneshot::channel();

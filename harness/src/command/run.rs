@@ -12,7 +12,7 @@ use gauntlet_harness::report::human::Human;
 use gauntlet_harness::report::junit::JunitFile;
 use gauntlet_harness::report::{Record, SCHEMA, Start, Summary, ndjson};
 use gauntlet_harness::run::{
-    Cancel, Fleet, Settings, Shelf, check_privileges, default_artifacts, kernel,
+    Cancel, DEADLINE, Fleet, Settings, Shelf, check_privileges, default_artifacts, kernel,
 };
 use gauntlet_harness::scenario::{Case, Suite};
 
@@ -160,6 +160,7 @@ pub(super) fn prepare(
         seed,
         deviations: suite.deviations,
         shelf,
+        deadline: DEADLINE,
         keep_all,
     })
 }

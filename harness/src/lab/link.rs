@@ -2,7 +2,7 @@
 //! namespace it changes; none waits longer than [`CARRIER_LIMIT`].
 
 use std::future::Future;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
@@ -12,7 +12,10 @@ use rtnetlink::packet_core::NetlinkPayload;
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::address::AddressHeaderFlags;
 use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkAttribute, LinkMessage, State};
-use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, MulticastGroup};
+use rtnetlink::packet_route::route::{RouteAttribute, RouteMessage, RouteMetric, RouteScope};
+use rtnetlink::{
+    Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, MulticastGroup, RouteMessageBuilder,
+};
 use tokio::time::timeout;
 
 use super::LabError;
@@ -85,6 +88,54 @@ pub(super) fn settle(
         }
         Ok(())
     })
+}
+
+/// Makes TCP from `own` to `peer` repeat what is not acknowledged after `rto_min` already: the metric of a
+/// route for that peer alone.
+pub(super) fn hurry(
+    namespace: &NetNs,
+    interface: &str,
+    own: IpAddr,
+    peer: IpAddr,
+    rto_min: Duration,
+) -> Result<(), LabError> {
+    // Milliseconds, whatever the kernel's clock ticks in (`dst_metric_rtt`).
+    let metric = RouteMetric::RtoMin(u32::try_from(rto_min.as_millis()).unwrap_or(u32::MAX));
+    inside(namespace, async |mut netlink| {
+        let index = netlink.carrier(interface).await?;
+        let mut route = to(peer);
+        route.header.scope = RouteScope::Link;
+        route.attributes.extend([
+            RouteAttribute::Oif(index),
+            RouteAttribute::PrefSource(own.into()),
+            RouteAttribute::Metrics(vec![metric]),
+        ]);
+        let made = netlink.handle.route().add(route).replace().execute().await;
+        netlink.accepted(made, || format!("make a route to {peer}"))
+    })
+}
+
+/// Takes that route away.
+pub(super) fn take_time(namespace: &NetNs, peer: IpAddr) -> Result<(), LabError> {
+    inside(namespace, async |netlink| {
+        // Of whatever scope, as iproute2 has it.
+        let mut route = to(peer);
+        route.header.scope = RouteScope::NoWhere;
+        let gone = netlink.handle.route().del(route).execute().await;
+        netlink.accepted(gone, || format!("take the route to {peer} away"))
+    })
+}
+
+/// A route to one address.
+fn to(peer: IpAddr) -> RouteMessage {
+    match peer {
+        IpAddr::V4(peer) => RouteMessageBuilder::<Ipv4Addr>::new()
+            .destination_prefix(peer, 32)
+            .build(),
+        IpAddr::V6(peer) => RouteMessageBuilder::<Ipv6Addr>::new()
+            .destination_prefix(peer, 128)
+            .build(),
+    }
 }
 
 /// A netlink socket inside a namespace, subscribed to changes of links.

@@ -5,6 +5,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
@@ -36,6 +37,8 @@ pub struct Match<'a> {
     pub seed: u64,
     /// How long all of it may take.
     pub deadline: Duration,
+    /// A file that both ends write their secrets to, as they come.
+    pub key_log: Option<&'a Path>,
 }
 
 /// What both ends experienced.
@@ -58,7 +61,7 @@ pub struct Outcome {
     /// `ok`, or the first error: of rustls in its `Debug` form (`AlertReceived(UnknownCA)`), of OpenSSL as
     /// `SSL_get_error` and its error queue say it (`SSL_ERROR_SSL(1) 20:1048(tlsv1 alert unknown ca)`), of
     /// the system by its kind (`ConnectionReset`, `UnexpectedEof`), `timeout` when its patience ended,
-    /// `deadline` when the case's did, `NotResumed`, `EarlyDataRejected`, `NoConnection`.
+    /// `deadline since`, when and what, when the case's did, `NotResumed`, `EarlyDataRejected`, `NoConnection`.
     pub text: String,
     /// What it did and when, for people.
     pub log: Vec<String>,

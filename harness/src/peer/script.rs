@@ -114,6 +114,11 @@ impl Log {
         self.lines.push(format!("{elapsed:9.3} ms  {line}"));
     }
 
+    /// The last line: what has not ended yet, and when it began.
+    pub(super) fn last(&self) -> Option<&str> {
+        self.lines.last().map(|line| line.trim_start())
+    }
+
     /// The lines.
     pub(super) fn into_lines(self) -> Vec<String> {
         self.lines

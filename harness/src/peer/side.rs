@@ -66,7 +66,11 @@ impl<'a> Side<'a> {
         role: Role,
         authorities: &Authorities,
     ) -> Result<Self, PeerError> {
-        let keys = Arc::new(MemoryKeyLog::default());
+        let keys = MemoryKeyLog::new(m.key_log).map_err(|source| PeerError::Socket {
+            action: "write the key log",
+            source,
+        })?;
+        let keys = Arc::new(keys);
         let configure = |peer: &Peer, client: &Peer| {
             let setting = Setting {
                 authorities,
@@ -189,7 +193,10 @@ impl<'a> Side<'a> {
                 Err(_elapsed) => Ok(("deadline".into(), true)),
             }
         });
-        let (text, hung) = ended?;
+        let (mut text, hung) = ended?;
+        if hung && let Some(last) = log.last() {
+            text = format!("{text} since {last}");
+        }
         let outcome = Outcome {
             text,
             log: log.into_lines(),

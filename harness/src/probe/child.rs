@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -102,11 +103,14 @@ impl Child {
         command: &[String],
         netns: &NetNs,
         interface: &str,
+        key_log: Option<&Path>,
     ) -> Result<Self, ProbeError> {
         let path = netns.path().display().to_string();
+        let key_log = key_log.map_or_else(String::new, |path| path.display().to_string());
         let fill = |text: &String| {
             text.replace("{netns}", &path)
                 .replace("{interface}", interface)
+                .replace("{key_log}", &key_log)
         };
         let guard = guard()?;
         // setpriv (util-linux) asks the kernel to end the probe with the thread that started it, then
@@ -116,6 +120,7 @@ impl Child {
             .args(command.iter().map(fill))
             .env("GAUNTLET_NETNS", &path)
             .env("GAUNTLET_INTERFACE", interface)
+            .env("GAUNTLET_KEY_LOG", &key_log)
             .env("GAUNTLET_STALL_MS", stall_after().as_millis().to_string())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

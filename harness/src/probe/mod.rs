@@ -10,6 +10,7 @@ mod event;
 mod spec;
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use gauntlet_probes::netns::NetNs;
@@ -59,18 +60,29 @@ enum Kind {
 }
 
 impl Probe {
-    /// Starts a probe at `interface` inside `netns`. It is ready when it has reported a beacon.
+    /// Starts a probe at `interface` inside `netns`, which reads the key log at a path, where there is to be
+    /// one. It is ready when it has reported a beacon.
     ///
     /// The calling thread must live as long as the probe: when it ends, the kernel ends the probe.
     ///
     /// # Errors
     /// When the program cannot be started.
-    pub fn start(program: &Program, netns: &NetNs, interface: &str) -> Result<Self, ProbeError> {
+    pub fn start(
+        program: &Program,
+        netns: &NetNs,
+        interface: &str,
+        key_log: Option<&Path>,
+    ) -> Result<Self, ProbeError> {
         Ok(Self(match program {
             Program::Null => Kind::Null,
             Program::Always(class) => Kind::Always(*class),
-            Program::Command { command, .. } => {
-                Kind::Child(Box::new(Child::spawn(command, netns, interface)?))
+            Program::Command {
+                command,
+                with_key_log,
+            } => {
+                let more = key_log.map_or(&[][..], |_| &with_key_log[..]);
+                let command = [command, more].concat();
+                Kind::Child(Box::new(Child::spawn(&command, netns, interface, key_log)?))
             }
         }))
     }

@@ -35,6 +35,8 @@ pub enum Program {
     Command {
         /// Program and arguments; `{netns}` and `{interface}` are filled in.
         command: Vec<String>,
+        /// More arguments, where it has to read the key log at `{key_log}`.
+        with_key_log: Vec<String>,
     },
 }
 
@@ -93,6 +95,7 @@ impl Spec {
             Self::Always(class) => Program::Always(*class),
             Self::Exec(command) => Program::Command {
                 command: vec!["sh".into(), "-c".into(), command.clone()],
+                with_key_log: Vec::new(),
             },
             Self::Shipped => {
                 let stall = format!("{}ms", stall_after().as_millis());
@@ -113,7 +116,10 @@ impl Spec {
                 ];
                 let mut command = vec![shipped()?.display().to_string()];
                 command.extend(arguments.map(String::from));
-                Program::Command { command }
+                Program::Command {
+                    command,
+                    with_key_log: ["--keylog", "{key_log}"].map(String::from).into(),
+                }
             }
         })
     }

@@ -92,6 +92,9 @@ impl<W: Write> Human<W> {
             said,
             case.duration_ms
         ))?;
+        if let Some(first) = &case.first_attempt {
+            self.line(&format!("     run again; at first: {first}"))?;
+        }
         self.bar.inc(1);
         match (case.verdict, &case.reason) {
             (Verdict::Skip, Some(reason)) => {
@@ -133,6 +136,9 @@ impl<W: Write> Human<W> {
         let mut end = format!("{}; {} events lost", counts.join(", "), summary.lost_events);
         if summary.late_events > 0 {
             let _ = write!(end, "; {} events of no case", summary.late_events);
+        }
+        if summary.run_again > 0 {
+            let _ = write!(end, "; {} run again", summary.run_again);
         }
         let colour = if summary.exit_code() == 0 { GREEN } else { RED };
         let end = self.paint(colour, &end);

@@ -66,6 +66,9 @@ pub struct CaseReport {
     pub artifacts: Option<PathBuf>,
     /// The command that runs this case again.
     pub repro: String,
+    /// Why the case was run again, and what was recorded then; absent where once was enough.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_attempt: Option<String>,
 }
 
 /// What a probe had to report.
@@ -115,6 +118,13 @@ pub struct Summary {
     /// What the probe reported after the last case had ended, when there was nothing left to report.
     #[serde(default)]
     pub late_events: u64,
+    /// Cases that were run again: they hung, or the machine stood still. Whatever the second gave is counted above.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub run_again: u64,
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// How `none` is written in a confusion table.
@@ -133,6 +143,7 @@ impl Summary {
             Verdict::Infra => &mut self.infra,
         };
         *count += 1;
+        self.run_again += u64::from(case.first_attempt.is_some());
         if !case.verdict.was_judged() {
             return;
         }

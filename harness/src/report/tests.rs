@@ -100,6 +100,7 @@ fn records() -> Vec<Record> {
         let report = CaseReport {
             repro: crate::run::repro(&id, 1234, &crate::probe::Spec::Shipped, None),
             artifacts: failed.then(|| format!("target/gauntlet/{}", id.replace("::", ".")).into()),
+            first_attempt: None,
             id,
             expected,
             reported,
@@ -226,4 +227,27 @@ fn a_junit_file_appears_whole_or_not_at_all() {
             .ends_with("</testsuites>\n")
     );
     std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn a_case_that_was_run_again_is_told() {
+    let Record::Case(mut case) = records().remove(1) else {
+        unreachable!("the first is the start");
+    };
+    case.first_attempt = Some("deadline passed: client: deadline; server: ok".into());
+    let mut summary = Summary::default();
+    summary.add(&case);
+    assert_eq!(summary.run_again, 1);
+    let records = [Record::Case(case), Record::Summary(summary)];
+    let mut out = Vec::new();
+    let mut human = Human::new(&mut out, false, false);
+    for record in &records {
+        human.record(record).unwrap();
+    }
+    let text = String::from_utf8(out).unwrap();
+    assert!(
+        text.contains("run again; at first: deadline passed: client: deadline; server: ok"),
+        "{text}"
+    );
+    assert!(text.trim_end().ends_with("; 1 run again"), "{text}");
 }

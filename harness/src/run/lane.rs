@@ -4,15 +4,19 @@
 //! reports it; after each case one beacon closes both the capture's view and the probe's, so that
 //! what was not reported by then was not reported at all.
 
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gauntlet_wire::class::Class;
+use tempfile::TempDir;
 
 use super::artifacts::{self, ArtifactError};
 use super::kernel_log::KernelLog;
-use super::{LaneEnd, Settings, repro};
+use super::{LaneEnd, Settings, repro, standstill};
 use crate::lab::{self, Lane, Role, SERVER_INTERFACE};
 use crate::patience::limit;
 use crate::peer::{self, Endpoints, Match};
@@ -29,9 +33,6 @@ const READY: Duration = Duration::from_secs(30);
 const RETRY: Duration = Duration::from_millis(250);
 /// How long a ready probe may take to report a beacon.
 const SEEN: Duration = Duration::from_secs(5);
-/// How long both endpoints of a case may take; the longest scripts take about two seconds.
-const DEADLINE: Duration = Duration::from_secs(10);
-
 /// The port of beacons, below those of cases.
 const BEACON_PORT: u16 = 9_999;
 /// Ports of cases: above the beacons', below those that clients get.
@@ -41,10 +42,11 @@ const PORTS: u64 = 20_000;
 /// A lane that runs cases.
 #[derive(Debug)]
 pub struct Worker {
-    rig: Result<Rig, String>,
+    index: usize,
+    /// By whether its probe reads a key log. Each is built when the first case needs it.
+    rigs: BTreeMap<bool, Result<Rig, String>>,
     /// The next case's port, counted from [`FIRST_PORT`].
     next_port: u64,
-    beacons: u64,
     /// How many cases were run.
     ran: u64,
     /// The probe may yet say something, by time alone, of the last of them.
@@ -59,6 +61,9 @@ struct Rig {
     probe: Probe,
     capture: Capture,
     lane: Arc<Lane>,
+    /// Where the file is that both ends write their secrets to, and the probe reads.
+    key_log: Option<TempDir>,
+    beacons: u64,
     /// The first failure of the probe: nothing later can be said about it.
     deaf: Option<String>,
 }
@@ -73,29 +78,62 @@ struct Run {
 }
 
 impl Worker {
-    /// Builds the lane and starts its probe. What fails here is the reason of every case's `infra`.
+    /// A lane to be; nothing is built yet.
     #[must_use]
     pub fn new(index: usize, settings: &Settings) -> Self {
-        let mut worker = Self {
-            rig: Rig::new(index, settings),
+        Self {
+            index,
+            rigs: BTreeMap::new(),
             // Each seed begins elsewhere, and no port repeats within a lane.
             next_port: settings.seed % PORTS,
-            beacons: 0,
             ran: 0,
             open: false,
             errors: Vec::new(),
-        };
-        if let Ok(rig) = &mut worker.rig
-            && let Err(why) = rig.ready(&mut worker.beacons)
-        {
-            rig.deaf = Some(why);
         }
-        worker
+    }
+
+    /// Builds what a case needs and starts its probe, unless that stands already. What fails here is the
+    /// reason of every such case's `infra`.
+    fn rig(&mut self, key_log: bool, settings: &Settings) -> &mut Result<Rig, String> {
+        self.rigs.entry(key_log).or_insert_with(|| {
+            let mut rig = Rig::new(self.index, settings, key_log)?;
+            rig.deaf = rig.ready().err();
+            Ok(rig)
+        })
     }
 
     /// Runs a case to its verdict.
+    ///
+    /// What is red because the machine was not there is run once more, and both attempts are told: a case
+    /// during which it stood still, and one that hangs, since to a deadline that looks the same. What is red
+    /// twice is red.
     #[must_use]
     pub fn run(&mut self, case: &Case, settings: &Settings) -> CaseReport {
+        standstill::watch();
+        let began = Instant::now();
+        let first = self.attempt(case, settings);
+        let stood = standstill::since(began);
+        let red = !first.verdict.is_green() && first.verdict != Verdict::Skip;
+        if !red || (stood.is_none() && first.verdict != Verdict::Hang) {
+            return first;
+        }
+        let mut why = first.reason.unwrap_or_default();
+        if let Some(stood) = stood {
+            let _ = write!(
+                why,
+                "; the machine stood still for {:.1} s",
+                stood.as_secs_f64()
+            );
+        }
+        let again = self.attempt(case, settings);
+        CaseReport {
+            first_attempt: Some(why),
+            artifacts: again.artifacts.or(first.artifacts),
+            ..again
+        }
+    }
+
+    fn attempt(&mut self, case: &Case, settings: &Settings) -> CaseReport {
         let log = KernelLog::now();
         let began = Instant::now();
         let port = FIRST_PORT + (self.next_port % PORTS) as u16;
@@ -103,10 +141,10 @@ impl Worker {
         self.ran += 1;
         self.open = may_be_told_late(case);
         let lacking = case.network.and_then(|_| lab::lacks_netem());
-        let run = match (&mut self.rig, lacking) {
-            (_, Some(lacking)) => Err(lacking.to_owned()),
-            (Ok(rig), None) => rig.run(case, port, settings.seed, &mut self.beacons),
-            (Err(why), None) => Err(why.clone()),
+        let run = match (lacking, self.rig(case.key_log, settings)) {
+            (Some(lacking), _) => Err(lacking.to_owned()),
+            (None, Ok(rig)) => rig.run(case, port, settings),
+            (None, Err(why)) => Err(why.clone()),
         };
         let duration = began.elapsed();
         let judgement = match &run {
@@ -133,6 +171,7 @@ impl Worker {
             witnesses: Witnesses::default(),
             duration_ms: duration.as_millis().try_into().unwrap_or(u64::MAX),
             artifacts: None,
+            first_attempt: None,
             repro: repro(
                 &case.id,
                 settings.seed,
@@ -162,28 +201,35 @@ impl Worker {
             errors: self.errors,
             ..LaneEnd::default()
         };
-        // A rig that never stood, or whose probe failed, was the reason of every case already.
-        let Ok(mut rig) = self.rig else { return end };
-        if rig.deaf.is_some() {
-            return end;
-        }
-        if (self.ran > 1 || self.open) && rig.probe.sees_beacons() {
-            let late = rig.probe.linger(stall_after() + stall_after() / 2);
-            end.late = late
-                .iter()
-                .filter(|event| event.port("server") != Some(BEACON_PORT))
-                .map(|event| {
-                    format!(
-                        "the probe reported {} for port {} after the last case had ended",
-                        event.class().unwrap_or("no class"),
-                        event.port("server").unwrap_or_default()
-                    )
-                })
-                .collect();
-        }
-        match rig.probe.stop() {
-            Ok(counters) => end.lost = counters.lost,
-            Err(error) => end.errors.push(error.to_string()),
+        for (key_log, rig) in self.rigs {
+            // A rig that never stood, or whose probe failed, was the reason of every case already.
+            let Ok(mut rig) = rig else { continue };
+            if rig.deaf.is_some() {
+                continue;
+            }
+            // Before a probe that reads a key log there are only failures, and each was told.
+            if (self.ran > 1 || self.open) && !key_log && rig.probe.sees_beacons() {
+                let late = rig.probe.linger(stall_after() + stall_after() / 2);
+                let late = late
+                    .iter()
+                    .filter(|event| event.port("server") != Some(BEACON_PORT))
+                    .map(|event| {
+                        format!(
+                            "the probe reported {} for port {} after the last case had ended",
+                            event.class().unwrap_or("no class"),
+                            event.port("server").unwrap_or_default()
+                        )
+                    });
+                end.late.extend(late);
+            }
+            match rig.probe.stop() {
+                Ok(counters) => {
+                    for (cause, count) in counters.lost {
+                        *end.lost.entry(cause).or_default() += count;
+                    }
+                }
+                Err(error) => end.errors.push(error.to_string()),
+            }
         }
         end
     }
@@ -191,45 +237,64 @@ impl Worker {
     /// What the probe reports while nothing is being done here.
     #[must_use]
     pub fn overhear(&mut self, patience: Duration) -> Vec<Event> {
-        self.rig
-            .as_mut()
-            .map_or_else(|_| Vec::new(), |rig| rig.probe.linger(patience))
+        let rigs = self.rigs.values_mut().flatten();
+        rigs.flat_map(|rig| rig.probe.linger(patience)).collect()
     }
 
-    /// The lane and the probe's process id, where they stand: for someone who wants to look.
+    /// The lane of the cases run so far and the probe's process id, where they stand: for someone who wants
+    /// to look.
     #[must_use]
     pub fn stand(&self) -> Option<(Arc<Lane>, Option<u32>)> {
-        self.rig
-            .as_ref()
-            .ok()
-            .map(|rig| (Arc::clone(&rig.lane), rig.probe.pid()))
+        let rig = self.rigs.values().flatten().next()?;
+        Some((Arc::clone(&rig.lane), rig.probe.pid()))
     }
 }
 
+/// The key log in its folder.
+fn path_in(folder: &TempDir) -> PathBuf {
+    folder.path().join("keys.log")
+}
+
 impl Rig {
-    fn new(index: usize, settings: &Settings) -> Result<Self, String> {
+    fn new(index: usize, settings: &Settings, key_log: bool) -> Result<Self, String> {
         let lane = Arc::new(Lane::new(index).map_err(|error| error.to_string())?);
         let capture =
             Capture::start(lane.server(), SERVER_INTERFACE).map_err(|error| error.to_string())?;
-        let probe = Probe::start(&settings.program, lane.server(), SERVER_INTERFACE)
-            .map_err(|error| error.to_string())?;
+        let key_log = key_log
+            .then(|| {
+                tempfile::Builder::new()
+                    .prefix("gauntlet-key-log-")
+                    .tempdir()
+            })
+            .transpose()
+            .map_err(|error| format!("no place for a key log: {error}"))?;
+        let path = key_log.as_ref().map(path_in);
+        let probe = Probe::start(
+            &settings.program,
+            lane.server(),
+            SERVER_INTERFACE,
+            path.as_deref(),
+        )
+        .map_err(|error| error.to_string())?;
         Ok(Self {
             lane,
             capture,
             probe,
+            key_log,
+            beacons: 0,
             deaf: None,
         })
     }
 
     /// Repeats a beacon until the probe reports one.
-    fn ready(&mut self, beacons: &mut u64) -> Result<(), String> {
+    fn ready(&mut self) -> Result<(), String> {
         if !self.probe.sees_beacons() {
             return Ok(());
         }
         let began = Instant::now();
         let mut sent = Vec::new();
         loop {
-            sent.push(self.beacon(Family::Ipv4, beacons)?);
+            sent.push(self.beacon(Family::Ipv4)?);
             match self.probe.until(&sent, RETRY) {
                 Ok(_) => return Ok(()),
                 Err(error) if error.is_silence() && began.elapsed() < limit(READY) => {}
@@ -241,9 +306,9 @@ impl Rig {
         }
     }
 
-    fn beacon(&self, family: Family, beacons: &mut u64) -> Result<Beacon, String> {
-        *beacons += 1;
-        let name = format!("beacon-{beacons}.gauntlet");
+    fn beacon(&mut self, family: Family) -> Result<Beacon, String> {
+        self.beacons += 1;
+        let name = format!("beacon-{}.gauntlet", self.beacons);
         match peer::beacon(&self.lane, family, BEACON_PORT, &name) {
             Ok(client) => Ok(Beacon {
                 client,
@@ -253,11 +318,12 @@ impl Rig {
         }
     }
 
-    fn run(&mut self, case: &Case, port: u16, seed: u64, beacons: &mut u64) -> Result<Run, String> {
+    fn run(&mut self, case: &Case, port: u16, settings: &Settings) -> Result<Run, String> {
         if let Some(why) = &self.deaf {
             return Err(why.clone());
         }
-        let impaired = match case.network.map(|network| self.lane.impair(network)) {
+        let lane = Arc::clone(&self.lane);
+        let impaired = match case.network.map(|network| lane.impair(network)) {
             Some(Err(error)) => return Err(error.to_string()),
             Some(Ok(impaired)) => Some(impaired),
             None => None,
@@ -268,13 +334,19 @@ impl Rig {
             family: case.family,
             lane: &self.lane,
             port,
-            seed,
-            deadline: limit(DEADLINE),
+            seed: settings.seed,
+            deadline: limit(settings.deadline),
+            key_log: self.key_log.as_ref().map(path_in).as_deref(),
         })
         .map_err(|error| error.to_string())?;
         // The beacon goes over a good cable; what the case still had to send is sent again over it too.
-        drop(impaired);
-        let after = self.beacon(case.family, beacons)?;
+        if let Some(impaired) = impaired
+            && let Err(error) = impaired.lift()
+        {
+            self.deaf = Some(error.to_string());
+            return Err(error.to_string());
+        }
+        let after = self.beacon(case.family)?;
         let packets = self
             .capture
             .until(after.client, after.port)
@@ -362,7 +434,7 @@ impl Run {
         report: &CaseReport,
         settings: &Settings,
         log: KernelLog,
-    ) -> Result<std::path::PathBuf, ArtifactError> {
+    ) -> Result<PathBuf, ArtifactError> {
         let folder = settings.shelf.folder(&report.id)?;
         let ends = [
             ("client", &self.endpoints.client),

@@ -8,6 +8,7 @@ mod artifacts;
 mod kernel_log;
 mod lane;
 mod privileges;
+mod standstill;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -15,6 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use crate::probe::{Program, Spec};
 use crate::report::CaseReport;
@@ -23,6 +25,9 @@ use crate::scenario::{Case, Deviations};
 pub use artifacts::{ArtifactError, Shelf};
 pub use lane::Worker;
 pub use privileges::{Missing, check as check_privileges};
+
+/// What a case's endpoints may take; the longest scripts take about two seconds.
+pub const DEADLINE: Duration = Duration::from_secs(10);
 
 /// What holds for every case of a run.
 #[derive(Debug)]
@@ -35,6 +40,8 @@ pub struct Settings {
     pub scenarios: Option<PathBuf>,
     /// Seeds certificates, and the port each lane begins with.
     pub seed: u64,
+    /// How long both endpoints of a case may take, on an ordinary machine.
+    pub deadline: Duration,
     /// What is known to deviate.
     pub deviations: Deviations,
     /// Where artifacts go.

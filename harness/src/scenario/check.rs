@@ -4,6 +4,7 @@
 use gauntlet_wire::alert;
 use gauntlet_wire::class::{Class, Confidence};
 
+use super::matrix::{KEY_LOG, NEAR_MISS};
 use super::model::{Encoding, Expect, Peer, Scenario, Stack, Tls};
 use super::parse::Wrong;
 
@@ -40,7 +41,7 @@ pub fn id_segment(class: Class) -> String {
 }
 
 /// Everything that is wrong with a scenario at one TLS version.
-pub(super) fn scenario(scenario: &Scenario, tls: Tls) -> Vec<Wrong> {
+pub(super) fn scenario(scenario: &Scenario, tls: Tls, key_log: bool) -> Vec<Wrong> {
     let mut wrong = Vec::new();
     for (field, text) in [
         ("claim", &scenario.claim),
@@ -62,11 +63,13 @@ pub(super) fn scenario(scenario: &Scenario, tls: Tls) -> Vec<Wrong> {
             ));
         }
     }
-    if variant.is_some_and(|name| name == super::matrix::NEAR_MISS) {
-        wrong.push(Wrong::new(
-            "variant",
-            "`near_miss` is what siblings are called",
-        ));
+    for (taken, by) in [(NEAR_MISS, "siblings"), (KEY_LOG, "cases with a key log")] {
+        if variant.is_some_and(|name| name == taken) {
+            wrong.push(Wrong::new(
+                "variant",
+                format!("`{taken}` is what {by} are called"),
+            ));
+        }
     }
     if scenario.family.is_empty() {
         wrong.push(Wrong::new("family", "empty; allowed: \"ipv4\", \"ipv6\""));
@@ -103,7 +106,7 @@ pub(super) fn scenario(scenario: &Scenario, tls: Tls) -> Vec<Wrong> {
     if let Some(expect) = &scenario.expect
         && known
     {
-        self::expect(expect, scenario, tls, &mut wrong);
+        self::expect(expect, scenario, (tls, key_log), &mut wrong);
     }
     wrong
 }
@@ -188,7 +191,12 @@ fn class(scenario: &Scenario, wrong: &mut Vec<Wrong>) -> bool {
     known
 }
 
-fn expect(expect: &Expect, scenario: &Scenario, tls: Tls, wrong: &mut Vec<Wrong>) {
+fn expect(
+    expect: &Expect,
+    scenario: &Scenario,
+    (tls, key_log): (Tls, bool),
+    wrong: &mut Vec<Wrong>,
+) {
     let classes = || Class::ALL.map(Class::name).join(", ");
     let Some(class) = Class::from_name(&expect.class) else {
         wrong.push(Wrong::new(
@@ -261,17 +269,17 @@ fn expect(expect: &Expect, scenario: &Scenario, tls: Tls, wrong: &mut Vec<Wrong>
             ),
         ));
     }
-    alert(expect, class, hidden, wrong);
+    alert(expect, class, hidden && !key_log, wrong);
     truth(expect, class, scenario, hidden, wrong);
 }
 
 /// The alert number and the class must be a row of the class table.
-fn alert(expect: &Expect, class: Class, hidden: bool, wrong: &mut Vec<Wrong>) {
+fn alert(expect: &Expect, class: Class, unread: bool, wrong: &mut Vec<Wrong>) {
     let Some(code) = expect.alert else { return };
-    if hidden {
+    if unread {
         wrong.push(Wrong::new(
             "expect.alert",
-            "nobody can read an encrypted alert: leave it out",
+            "nobody can read an encrypted alert without a key log: leave it out",
         ));
     }
     if alert::name(code).is_none() {

@@ -10,6 +10,8 @@ use super::parse::Variant;
 
 /// The ending of a near miss' id.
 pub const NEAR_MISS: &str = "near_miss";
+/// The ending of the id of a case whose probe reads the key log of both ends.
+pub const KEY_LOG: &str = "key_log";
 
 /// One handshake to make, and what must be seen of it.
 #[derive(Debug, Clone)]
@@ -26,6 +28,8 @@ pub struct Case {
     pub network: Option<Network>,
     /// Whether it is a sibling that must succeed in silence.
     pub near_miss: bool,
+    /// Whether the probe reads the key log of both ends, and so what TLS 1.3 hides.
+    pub key_log: bool,
     /// The scenario's file, relative to the folder.
     pub file: String,
     /// The other file that holds its near miss, and the line that says so.
@@ -39,6 +43,7 @@ pub(super) fn expand(file: &str, variants: Vec<Variant>) -> Vec<Case> {
         scenario,
         tls,
         near_miss,
+        key_log,
         sibling,
     } in variants
     {
@@ -50,14 +55,22 @@ pub(super) fn expand(file: &str, variants: Vec<Variant>) -> Vec<Case> {
         let bad = (scenario.network.iter())
             .filter(|_| !openssl)
             .map(|&network| (Family::Ipv4, Some(network)));
-        for (family, network) in good.chain(bad) {
+        // What is read is the same over either family and any cable.
+        let places = good.chain(bad);
+        for (family, network) in places.take(if key_log { 1 } else { usize::MAX }) {
+            let ending = match (near_miss, key_log) {
+                (true, _) => Some(NEAR_MISS),
+                (_, true) => Some(KEY_LOG),
+                _ => None,
+            };
             cases.push(Case {
-                id: id(&scenario, tls, family, network, near_miss),
+                id: id(&scenario, tls, family, network, ending),
                 network,
                 scenario: Arc::clone(&scenario),
                 tls,
                 family,
                 near_miss,
+                key_log,
                 file: file.into(),
                 sibling: sibling.clone(),
             });
@@ -72,7 +85,7 @@ fn id(
     tls: Tls,
     family: Family,
     network: Option<Network>,
-    near_miss: bool,
+    ending: Option<&str>,
 ) -> String {
     let stacks = stacks(scenario.client.stack, scenario.server.stack);
     let mut segments: Vec<&str> = vec![
@@ -84,9 +97,7 @@ fn id(
     ];
     segments.extend(scenario.variant.as_deref());
     segments.extend(network.map(Network::as_str));
-    if near_miss {
-        segments.push(NEAR_MISS);
-    }
+    segments.extend(ending);
     segments.join("::")
 }
 

@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 pub(crate) use check::NO_FAILURE;
 pub use check::id_segment;
 pub use deviations::{Deviations, UnusedDeviation};
-pub use matrix::Case;
+pub use matrix::{Case, KEY_LOG};
 
 /// The file in a scenario folder that lists known deviations, and is no scenario.
 const DEVIATIONS: &str = "known-deviations.toml";
@@ -150,6 +150,14 @@ pub fn load(folder: &Path) -> Result<Suite, LoadError> {
     }
     cases.sort_by(|a, b| a.id.cmp(&b.id));
     Ok(Suite { cases, deviations })
+}
+
+/// Reads one scenario file's text and expands it, as [`load`] does; `file` is what faults name.
+///
+/// # Errors
+/// Every fault of it.
+pub fn read(file: &str, text: &str) -> Result<Vec<Case>, Vec<Fault>> {
+    parse::read(file, text).map(|variants| matrix::expand(file, variants))
 }
 
 fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), LoadError> {

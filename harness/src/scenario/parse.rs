@@ -2,7 +2,8 @@
 //!
 //! A file is TOML as [`super::model`] has it, plus `stacks`, the pairs to run it with, and two overlays
 //! that are merged, deep, into the same table: `[at."1.3 client:openssl"]` for what differs at a TLS version
-//! or with a stack, and `[near_miss]`, the sibling that must succeed in silence. Refuses to touch the file system, and to go on with a file that is wrong.
+//! or with a stack, and `[near_miss]`, the sibling that must succeed in silence; `[key_log]` is merged into `[expect]`,
+//! where the probe reads a key log. Refuses to touch the file system, and to go on with a file that is wrong.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +12,7 @@ use toml::{Spanned, Table, Value};
 
 use super::Fault;
 use super::check;
-use super::model::{Scenario, Tls};
+use super::model::{Expect, Scenario, Tls};
 use super::place::{self, Place};
 
 /// A scenario for one TLS version and pair of stacks, overlays applied.
@@ -23,6 +24,8 @@ pub(super) struct Variant {
     pub(super) tls: Tls,
     /// Whether it is the sibling.
     pub(super) near_miss: bool,
+    /// Whether the probe reads the key log of both ends.
+    pub(super) key_log: bool,
     /// The line and value of `near_miss = "FILE"`, where the sibling is another file's scenario.
     pub(super) sibling: Option<(usize, String)>,
 }
@@ -129,9 +132,10 @@ fn at_place(
     }
     place.settle(&mut whole);
     let near_miss = whole.remove("near_miss");
+    let key_log = whole.remove("key_log");
 
     let scenario = deserialize(whole.clone()).map_err(|wrong| source.faults([wrong], &layers))?;
-    let mut wrong = check::scenario(&scenario, tls);
+    let mut wrong = check::scenario(&scenario, tls, false);
     let sibling = match &near_miss {
         Some(Value::String(file)) => {
             Some((source.line(&["near_miss".into()], &layers), file.clone()))
@@ -152,20 +156,40 @@ fn at_place(
         scenario,
         tls,
         near_miss: false,
+        key_log: false,
         sibling,
     }];
+    // Where an overlay says something of a table that is taken out before.
+    let inside =
+        |table| -> Vec<[&str; 3]> { keys.iter().map(|[at, key]| [*at, *key, table]).collect() };
+    if let Some(key_log) = key_log {
+        let deep = inside("key_log");
+        let mut layers = layers.clone();
+        layers.push(&["key_log"]);
+        layers.extend(deep.iter().map(|key| &key[..]));
+        let scenario = with_key_log(whole.clone(), key_log, &variants[0].scenario)
+            .map_err(|wrong| source.faults([wrong], &layers))?;
+        let wrong = check::scenario(&scenario, tls, true);
+        if !wrong.is_empty() {
+            return Err(source.faults(wrong, &layers));
+        }
+        variants.push(Variant {
+            scenario,
+            tls,
+            near_miss: false,
+            key_log: true,
+            sibling: None,
+        });
+    }
     match near_miss {
         None | Some(Value::String(_)) => {}
         Some(Value::Table(near)) => {
-            let deep: Vec<[&str; 3]> = keys
-                .iter()
-                .map(|[at, key]| [*at, *key, "near_miss"])
-                .collect();
+            let deep = inside("near_miss");
             layers.push(&["near_miss"]);
             layers.extend(deep.iter().map(|key| &key[..]));
             let scenario = near_miss_of(whole, near, &variants[0].scenario)
                 .map_err(|wrong| source.faults([wrong], &layers))?;
-            let wrong = check::scenario(&scenario, tls);
+            let wrong = check::scenario(&scenario, tls, false);
             if !wrong.is_empty() {
                 return Err(source.faults(wrong, &layers));
             }
@@ -173,6 +197,7 @@ fn at_place(
                 scenario,
                 tls,
                 near_miss: true,
+                key_log: false,
                 sibling: None,
             });
         }
@@ -185,6 +210,28 @@ fn at_place(
         }
     }
     Ok(variants)
+}
+
+/// The same handshake before a probe that reads the key log of both ends: what `key_log` says is expected
+/// otherwise.
+fn with_key_log(mut whole: Table, told: Value, hidden: &Scenario) -> Result<Scenario, Wrong> {
+    let Value::Table(told) = told else {
+        return Err(Wrong::new(
+            "key_log",
+            "not a table; allowed: what [expect] has",
+        ));
+    };
+    let hides = |expect: &Expect| expect.encrypted == Some(true) && expect.confidence != "certain";
+    if !hidden.expect.as_ref().is_some_and(hides) {
+        return Err(Wrong::new(
+            "key_log",
+            "nothing is hidden here; allowed: where [expect] has encrypted = true and is not certain",
+        ));
+    }
+    if let Some(Value::Table(expect)) = whole.get_mut("expect") {
+        merge(expect, told);
+    }
+    deserialize(whole)
 }
 
 /// The sibling: the same scenario with one knob turned, where everybody is content.

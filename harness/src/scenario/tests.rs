@@ -85,6 +85,52 @@ fn a_near_miss_is_one_knob_away_and_expects_success_and_silence() {
     assert_eq!(near.client, failing.client);
 }
 
+#[test]
+fn a_key_log_adds_one_case_where_the_alert_is_hidden_and_names_it() {
+    let told = r#"
+[at."1.3".key_log]
+class = "SSL_R_TLSV1_ALERT_UNKNOWN_CA"
+confidence = "certain"
+alert = 48
+candidates = []
+"#;
+    let (without, with) = (cases(BOTH), cases(&format!("{BOTH}{told}")));
+    assert_eq!(with.len(), without.len() + 1);
+    let case = with.iter().find(|case| case.key_log).unwrap();
+    assert_eq!(
+        case.id,
+        "unknown_ca::tls1_3::client_rejects::rustls::ipv4::key_log"
+    );
+    let expect = case.scenario.expect.as_ref().unwrap();
+    assert_eq!(expect.class, "SSL_R_TLSV1_ALERT_UNKNOWN_CA");
+    assert_eq!((expect.alert, expect.encrypted), (Some(48), Some(true)));
+    assert_eq!(expect.ended_by, "client");
+    // The others say what the wire can show.
+    let hidden = with.iter().find(|case| case.tls == Tls::V1_3).unwrap();
+    assert_eq!(hidden.scenario.expect.as_ref().unwrap().alert, None);
+}
+
+#[test]
+fn a_key_log_is_refused_where_nothing_is_hidden() {
+    for (told, message) in [
+        (
+            "[key_log]\nconfidence = \"certain\"\n",
+            "nothing is hidden here",
+        ),
+        ("[at.\"1.3\"]\nkey_log = 1\n", "not a table"),
+        (
+            "[at.\"1.3\".key_log]\nclass = \"SSL_ERROR_SYSCALL\"\n",
+            "is not what the id says",
+        ),
+    ] {
+        let faults = parse::read("x.toml", &format!("{BOTH}{told}")).unwrap_err();
+        assert!(
+            faults.iter().any(|fault| fault.message.contains(message)),
+            "{told}: {faults:?}"
+        );
+    }
+}
+
 const PAIRS: &str = r#"
 claim = "c"
 cause = "c"

@@ -129,6 +129,15 @@ fn plain_alert(event: &Event, wire: &Transcript) -> Option<String> {
         .or_else(|| differs("tls.alert.sender", sender, event.text("handshake.ended_by")))
         .or_else(|| {
             let (sender, level, name) = (sender?, level.unwrap_or("(no level)"), name?);
+            if event.field("tls.alert.encrypted") == Some(&Value::Bool(true)) {
+                // Read with a key log. The wire shows a record that may be it; what it said, the endpoints
+                // tell, and the scenario holds them to it.
+                let record = format!("{sender}: application data ");
+                let shown = wire.lines.iter().any(|line| line.starts_with(&record));
+                return (!shown).then(|| {
+                    format!("an encrypted alert was said to come from the {sender}, and the wire shows no record that could be it")
+                });
+            }
             let line = format!("{sender}: alert {level} {name}");
             let shown = wire.lines.contains(&line);
             (!shown).then(|| format!("an alert was said to be {line:?}, and the wire shows none"))

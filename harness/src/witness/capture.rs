@@ -3,17 +3,16 @@
 //! It says whether it is complete: one packet that the kernel dropped, or cut short, makes all of it
 //! unusable, because "the alert was not on the wire" must not be said of a wire half seen.
 
-use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
+use std::{fmt, io};
 
 use gauntlet_probes::netns::{NetNs, NetNsError};
 use nix::libc::timeval;
-use pcap::{Active, Linktype, PacketHeader, Precision};
+use pcap::{Active, BreakLoop, Linktype, PacketHeader, Precision};
 
 use super::segment::Segment;
 use crate::patience::limit;
@@ -22,8 +21,8 @@ use crate::patience::limit;
 const SNAPSHOT: i32 = 65_535;
 /// Kernel memory for packets not read yet: some hundred of the largest, where a case has some dozen.
 const BUFFER: i32 = 16 << 20;
-/// How often the reader looks up from an idle wire to see whether it should stop.
-const POLL_MS: i32 = 20;
+/// How often an idle reader looks up by itself. It is woken to stop; libpcap before 1.10 cannot be.
+const POLL_MS: i32 = 1_000;
 /// How long a beacon that has been sent may take until it is here; in practice it is microseconds.
 const BEACON_LIMIT: Duration = Duration::from_secs(5);
 /// Nanoseconds.
@@ -45,9 +44,10 @@ pub struct Captured {
 }
 
 /// A running capture. Dropping it stops it.
-#[derive(Debug)]
 pub struct Capture {
     shared: Arc<Shared>,
+    /// Ends the reader's waiting. (A flag would not: on an idle wire libpcap itself waits again and again.)
+    stop: BreakLoop,
     reader: Option<JoinHandle<()>>,
 }
 
@@ -89,7 +89,6 @@ pub enum CaptureError {
 struct Shared {
     state: Mutex<State>,
     changed: Condvar,
-    stop: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -117,11 +116,13 @@ impl Capture {
                 .timeout(POLL_MS)
                 .open()
         })??;
+        let stop = source.breakloop_handle();
         let shared = Arc::new(Shared::default());
         let of_reader = shared.clone();
         let reader = thread::spawn(move || of_reader.read(&mut source));
         Ok(Self {
             shared,
+            stop,
             reader: Some(reader),
         })
     }
@@ -257,9 +258,15 @@ impl Captured {
     }
 }
 
+impl fmt::Debug for Capture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Capture").finish_non_exhaustive()
+    }
+}
+
 impl Drop for Capture {
     fn drop(&mut self) {
-        self.shared.stop.store(true, Ordering::Relaxed);
+        self.stop.breakloop();
         if let Some(reader) = self.reader.take() {
             // Nothing to add to a panic that has already been printed.
             let _panicked = reader.join();
@@ -276,13 +283,15 @@ impl Shared {
     }
 
     fn read(&self, source: &mut pcap::Capture<Active>) {
-        while !self.stop.load(Ordering::Relaxed) {
+        loop {
             let (packet, cut) = match source.next_packet() {
                 Ok(packet) => {
                     let whole = packet.header.caplen == packet.header.len;
                     (Packet::from(&packet), (!whole).then_some(packet.header.len))
                 }
                 Err(pcap::Error::TimeoutExpired) => continue,
+                // Told to stop.
+                Err(pcap::Error::NoMorePackets) => return,
                 Err(error) => {
                     self.lock().stopped = Some(error.to_string());
                     self.changed.notify_all();

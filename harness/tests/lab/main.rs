@@ -69,6 +69,7 @@ impl Stand {
             port: PORT,
             seed: 7,
             deadline,
+            key_log: None,
         }
     }
 

@@ -1,12 +1,19 @@
 //! What the harness relies on, beyond single cases: late alerts are never lost, a hang ends, the capture
 //! sees beacons, facts are read from hellos, and what cannot be run is not taken for a result.
 
+use std::sync::mpsc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use gauntlet_harness::lab::Lane;
+use gauntlet_harness::patience::limit;
 use gauntlet_harness::peer::{Match, PeerError, beacon, drive};
+use gauntlet_harness::probe::Spec;
+use gauntlet_harness::run::{Settings, Shelf, Worker};
+use gauntlet_harness::scenario;
 use gauntlet_harness::scenario::model::{Family, Peer, Scenario, Stack, Step, Tls};
-use gauntlet_harness::witness::{Transcript, transcripts};
+use gauntlet_harness::verdict::Verdict;
+use gauntlet_harness::witness::{Capture, Transcript, transcripts};
 use libtest_mimic::{Failed, Trial};
 
 use super::cases::{good, of, other_ca, peer, raw, scenario, scripted, strict, with};
@@ -19,11 +26,13 @@ pub(crate) fn trials() -> Vec<Trial> {
             late_alerts,
         ),
         Trial::test("a_hanging_case_ends_at_its_deadline", hang),
+        Trial::test("a_case_that_hangs_is_run_once_more_and_told", hangs_twice),
         Trial::test(
             "a_client_that_sends_at_once_still_reads_the_alert",
             eager_client,
         ),
         Trial::test("the_capture_sees_beacons_of_both_families", beacons),
+        Trial::test("a_capture_of_an_idle_wire_ends_when_told", idle_capture),
         Trial::test("facts_are_read_from_hellos_and_certificates", facts),
         Trial::test("a_fragmented_hello_spans_records", fragmented),
         Trial::test("a_saved_capture_is_read_by_others", saved),
@@ -88,6 +97,63 @@ fn eager_client() -> Result<(), Failed> {
         if ends.client.text != told {
             return Err(format!("round {round}: {ends:#?}").into());
         }
+    }
+    Ok(())
+}
+
+fn idle_capture() -> Result<(), Failed> {
+    let lane = Lane::new(0)?;
+    // Nobody there has anything to say, not even by IPv6's own housekeeping.
+    let capture = Capture::start(lane.server(), "lo")?;
+    let (ended, end) = mpsc::channel();
+    let ender = thread::spawn(move || {
+        drop(capture);
+        ended.send(())
+    });
+    end.recv_timeout(limit(Duration::from_secs(5)))
+        .map_err(|_| "the capture still runs")?;
+    let _sent = ender.join();
+    Ok(())
+}
+
+fn hangs_twice() -> Result<(), Failed> {
+    let folder = tempfile::tempdir()?;
+    let silent = r#"
+claim = "nobody speaks"
+cause = "both ends wait for the other"
+why = "a deadline is all that ends it"
+class = "none"
+side = "nobody_fails"
+tls = ["any"]
+family = ["ipv4"]
+[client]
+stack = "raw"
+script = ["silence"]
+[server]
+stack = "raw"
+script = ["silence"]
+[witness]
+client = "ok"
+server = "ok"
+wire = []
+"#;
+    std::fs::write(folder.path().join("silent.toml"), silent)?;
+    let suite = scenario::load(folder.path())?;
+    let settings = Settings {
+        probe: Spec::Null,
+        program: Spec::Null.program()?,
+        scenarios: None,
+        seed: 7,
+        deadline: Duration::from_millis(200),
+        deviations: suite.deviations,
+        shelf: Shelf::new(folder.path().join("artifacts")),
+        keep_all: false,
+    };
+    let mut worker = Worker::new(0, &settings);
+    let report = worker.run(&suite.cases[0], &settings);
+    let first = report.first_attempt.as_deref().unwrap_or_default();
+    if report.verdict != Verdict::Hang || !first.starts_with("deadline passed: ") {
+        return Err(format!("{report:#?}").into());
     }
     Ok(())
 }
@@ -319,6 +385,7 @@ fn port_in_use() -> Result<(), Failed> {
         port: PORT,
         seed: 1,
         deadline,
+        key_log: None,
     };
     match drive(&m) {
         Err(PeerError::Socket { .. }) => Ok(()),

@@ -6,6 +6,7 @@ use libtest_mimic::{Failed, Trial};
 use nix::sys::signal::Signal;
 
 use crate::clsact::same;
+use crate::flood::{Order, flood};
 use crate::raw::{BAD_CERTIFICATE, Connection, UNKNOWN_CA, alert, client_hello, fail};
 use crate::stand::{SERVER, Stand, server_addresses};
 use crate::watch::Watch;
@@ -15,6 +16,27 @@ pub(crate) fn trials() -> Vec<Trial> {
         Trial::test("losses::a_full_ring_is_counted_exactly", full_ring),
         Trial::test("losses::a_full_flow_table_is_counted_exactly", full_table),
         Trial::test("losses::a_stall_is_told_once", stall),
+        Trial::test(
+            "losses::offered_is_delivered_and_lost_while_nobody_reads",
+            || equation(&["--ring", "64"], Reader::Stopped),
+        ),
+        Trial::test(
+            "losses::offered_is_delivered_and_lost_from_every_cpu",
+            || equation(&["--ring", "64"], Reader::Reads),
+        ),
+        Trial::test(
+            "losses::offered_is_delivered_and_lost_with_a_full_table",
+            || {
+                equation(
+                    &["--ring", "64", "--max-handshakes", "1000"],
+                    Reader::Overtaken,
+                )
+            },
+        ),
+        Trial::test(
+            "losses::what_a_killed_probe_said_is_whole_and_said_once",
+            killed,
+        ),
         Trial::test("losses::classes_are_counted_by_version", || {
             let stand = Stand::new()?;
             let watch = Watch::start(&stand.server, &["-i", SERVER])?;
@@ -130,4 +152,79 @@ fn stall() -> Result<(), Failed> {
     drop(idle);
     let ended = watch.finish()?;
     same((ended.events.len(), ended.lost()), (3, 0))
+}
+
+/// What whoever reads events does meanwhile.
+#[derive(PartialEq)]
+enum Reader {
+    Reads,
+    Stopped,
+    /// It reads, but there are more connections open at once than there is room for.
+    Overtaken,
+}
+
+/// Handshakes that are offered: `GAUNTLET_FLOOD` says how many, in place of what is quick.
+fn offered() -> Result<u32, Failed> {
+    match std::env::var("GAUNTLET_FLOOD") {
+        // Addresses have three bytes for it.
+        Ok(count) => Ok(count.parse::<u32>()?.min(1 << 24) / 2 * 2),
+        Err(_) => Ok(20_000),
+    }
+}
+
+/// Offered = delivered + lost, and every loss has its cause.
+fn equation(arguments: &[&str], reader: Reader) -> Result<(), Failed> {
+    let offered = offered()?;
+    let stand = Stand::new()?;
+    let watch = Watch::start(&stand.server, &[&["-i", SERVER], arguments].concat())?;
+    if reader == Reader::Stopped {
+        watch.stop()?;
+    }
+    let cpus = std::thread::available_parallelism()?.get() as u32;
+    let (cpus, order) = match reader {
+        Reader::Overtaken => (1, Order::AllOpen),
+        _ => (cpus.min(2), Order::Each),
+    };
+    flood(&stand, offered, cpus, order)?;
+    if reader == Reader::Stopped {
+        watch.signal(Signal::SIGCONT)?;
+    }
+    let ended = watch.finish()?;
+    let (events, offered) = (ended.events.len() as u64, u64::from(offered));
+    let (full, no_room) = (ended.count("ring_full"), ended.count("flow_table_full"));
+    println!("{offered} offered, {events} delivered, {full} ring_full, {no_room} flow_table_full");
+    same(events + full + no_room, offered)?;
+    // No other cause.
+    same(ended.lost(), full + no_room)?;
+    same(ended.count("handshake_failed"), events + full)?;
+    same(ended.count("flow_opened"), offered - no_room)?;
+    match reader {
+        Reader::Stopped => same((events > 0, full > 0, no_room), (true, true, 0)),
+        Reader::Reads => same((events > 0, no_room), (true, 0)),
+        Reader::Overtaken => same((events > 0, no_room), (true, offered - 1_000)),
+    }
+}
+
+/// With the probe its counters are gone: what is left to promise is that no event is half, and none told twice,
+/// and that the next probe counts from nothing.
+fn killed() -> Result<(), Failed> {
+    let offered = offered()?;
+    let stand = Stand::new()?;
+    let mut watch = Watch::start(&stand.server, &["-i", SERVER])?;
+    flood(&stand, offered, 1, Order::Each)?;
+    let mut clients = std::collections::BTreeSet::new();
+    for _ in 0..100 {
+        let event = watch.event()?;
+        let client = event["client.address"].as_str().ok_or("whose?")?.to_owned();
+        same(
+            (clients.insert(client), event["error.type"].as_str()),
+            (true, Some(UNKNOWN)),
+        )?;
+    }
+    watch.kill()?;
+    let watch = Watch::start(&stand.server, &["-i", SERVER])?;
+    flood(&stand, 1_000, 1, Order::Each)?;
+    let ended = watch.finish()?;
+    same(ended.events.len() as u64 + ended.count("ring_full"), 1_000)?;
+    same(ended.lost(), ended.count("ring_full"))
 }

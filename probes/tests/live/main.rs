@@ -10,7 +10,7 @@
 //! | `exits` | privileges, bad usage, signals, exit codes, one clear line |
 //! | `interfaces` | interfaces that come and go are watched while they are there |
 //! | `keylog` | with a key log that OpenSSL writes meanwhile, hidden alerts have their names |
-//! | `losses` | what is not reported is counted, exactly |
+//! | `losses` | what is not reported is counted, exactly: offered = delivered + lost, by cause |
 //! | `paths` | tagged frames, tunnels, loopback, namespaces that look alike |
 //! | `replay` | recorded captures say the same in the kernel as on the host |
 //! | `refusal` | a verifier's refusal keeps the whole log |
@@ -21,6 +21,7 @@
 mod cgroup;
 mod clsact;
 mod exits;
+mod flood;
 mod interfaces;
 mod keylog;
 mod library;

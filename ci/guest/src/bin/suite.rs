@@ -16,6 +16,9 @@ use gauntlet_guest::protocol::{
 use nix::mount::{MsFlags, mount};
 use nix::unistd::{pause, sync};
 
+/// The recorded cases, in the repository.
+const RECORDINGS: &str = "probes/tests/recordings";
+
 /// Without KVM, and beside whatever else the host does, everything takes a few times as long.
 const PATIENCE: &str = "4";
 
@@ -64,6 +67,7 @@ fn run() -> Result<i32> {
     let place = Place::find(fault == Some(Fault::Refused))?;
     let code = match request.task {
         Task::Repro => place.repro(results, &request.arguments)?,
+        Task::Recut => place.recut(results, &request.arguments)?,
         Task::Test | Task::Run => {
             // A refusal is part of the result, and the suite shows it again in each case.
             place.programs(results)?;
@@ -189,6 +193,18 @@ impl Place {
             .stderr(open()?);
         let status = session.status().context("cannot start setsid")?;
         Ok(status.code().unwrap_or(2))
+    }
+
+    /// `gauntlet recut`, of all recorded cases.
+    fn recut(&self, results: &Path, arguments: &[String]) -> Result<i32> {
+        let mut recut = Command::new(self.bin.join("gauntlet"));
+        recut
+            .args(["recut", RECORDINGS])
+            .args(arguments)
+            .current_dir(&self.repository)
+            .stdout(create(&results.join(SHOWN))?)
+            .stderr(create(&results.join(LOG))?);
+        finish(&mut recut)
     }
 
     fn gauntlet(&self, command: &str, results: &Path) -> Command {

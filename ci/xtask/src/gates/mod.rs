@@ -66,6 +66,7 @@ fn run_gates(outcomes: &mut Vec<Outcome>) {
     run("docs", &|| Ok((cargo::docs(&root)?, None)));
     run("test", &|| cargo::test(&root, no_bpf.is_none()));
     run("matrix", &kernels);
+    run("vm-recut", &|| Ok((recut()?, None)));
     run("vm-faults", &|| Ok((faults()?, None)));
     run("bench-smoke", &|| Ok((cargo::bench_smoke(&root)?, None)));
     run("left-behind", &|| {
@@ -116,6 +117,17 @@ fn faults() -> Result<Verdict> {
         exit::OK => Verdict::Passed,
         exit::UNEXPECTED => Verdict::Failed("a broken guest was not told as what it is".into()),
         _ => Verdict::NotRun("no kernel to boot; see above".into()),
+    })
+}
+
+/// The same recorded cases in other packets, on the oldest kernel and the newest.
+fn recut() -> Result<Verdict> {
+    Ok(match matrix::recut_gate()? {
+        exit::OK => Verdict::Passed,
+        exit::UNEXPECTED => {
+            Verdict::Failed("what is said of a case depends on how its packets are cut".into())
+        }
+        _ => Verdict::NotRun("no verdict on some kernel; see above".into()),
     })
 }
 

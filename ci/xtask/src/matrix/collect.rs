@@ -10,6 +10,7 @@ use std::{
 use anyhow::{Context, Result};
 use serde::Deserialize;
 
+use super::verdict::differing;
 use crate::exit;
 
 /// What a report says of one kernel, as far as this looks at it.
@@ -19,6 +20,8 @@ struct Kernel {
     verdict: String,
     reasons: Vec<String>,
     seconds: f64,
+    /// The cases by verdict; none where there was no result.
+    endings: Option<BTreeMap<String, Vec<String>>>,
 }
 
 #[derive(Deserialize)]
@@ -84,7 +87,7 @@ fn read(text: &str) -> Result<Vec<Kernel>> {
 }
 
 /// A line for each kernel, and the exit code of all of them.
-fn judge(kernels: &[Kernel], wanted: &[&str]) -> (Vec<String>, u8) {
+fn judge<'a>(kernels: &'a [Kernel], wanted: &[&str]) -> (Vec<String>, u8) {
     let mut by_name: BTreeMap<&str, Vec<&Kernel>> = BTreeMap::new();
     for kernel in kernels {
         by_name.entry(&kernel.kernel).or_default().push(kernel);
@@ -116,6 +119,18 @@ fn judge(kernels: &[Kernel], wanted: &[&str]) -> (Vec<String>, u8) {
             }
         }
     }
+    let disagreements = differing(kernels.iter().flat_map(|kernel| {
+        let endings = kernel.endings.iter().flatten();
+        endings.flat_map(|(verdict, cases)| {
+            let of_case =
+                |case: &'a String| (kernel.kernel.as_str(), verdict.as_str(), case.as_str());
+            cases.iter().map(of_case)
+        })
+    }));
+    if !disagreements.is_empty() {
+        code = code.max(exit::UNEXPECTED);
+    }
+    lines.extend(disagreements);
     lines.push(format!("{green} of {} kernels are green", wanted.len()));
     (lines, code)
 }
@@ -126,7 +141,7 @@ mod tests {
 
     fn report(kernel: &str, verdict: &str) -> String {
         format!(
-            r#"{{"type":"kernel","kernel":"{kernel}","verdict":"{verdict}","reasons":[],"seconds":42.5,"programs":null}}"#
+            r#"{{"type":"kernel","kernel":"{kernel}","verdict":"{verdict}","reasons":[],"seconds":42.5,"endings":{{"{verdict}":["a::x"]}},"programs":null}}"#
         )
     }
 
@@ -163,6 +178,18 @@ mod tests {
         let twice = code(&[("5.10", "pass"), ("5.10", "pass"), ("7.3", "pass")]);
         assert_eq!(twice.1, exit::NO_VERDICT);
         assert_eq!(code(&[]).1, exit::NO_VERDICT);
+    }
+
+    #[test]
+    fn kernels_that_disagree_on_a_case_are_not_green() {
+        let other = report("7.3", "pass").replace(r#"{"pass":["#, r#"{"xfail":["#);
+        let text = [report("5.10", "pass"), other].join("\n");
+        let (lines, code) = judge(&read(&text).unwrap(), &["5.10", "7.3"]);
+        assert_eq!(code, exit::UNEXPECTED);
+        assert!(
+            lines.contains(&"a::x: pass on 5.10; xfail on 7.3".to_owned()),
+            "{lines:?}"
+        );
     }
 
     #[test]

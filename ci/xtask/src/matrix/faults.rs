@@ -93,12 +93,6 @@ fn make(fault: Fault, target: &Target, accelerator: Accelerator) -> Result<Judge
     })?;
     fs::write(target.folder.results().join(protocol::FAULT), fault.name())
         .context("cannot write the fault")?;
-    let seen = vm::run(
-        &target.name,
-        &target.folder,
-        &target.configuration,
-        limit,
-        None,
-    )?;
+    let seen = target.boot(limit, None)?;
     super::judge(target, &seen, &support::Table::read()?)
 }

@@ -5,6 +5,9 @@ use anyhow::Result;
 use super::options::{DEFAULT_SEED, Options};
 use super::{Ended, exit_code, publish, results, run, runs, series, verdict};
 
+/// In how many ways the gate cuts each case. The more, the longer: thousands are for `matrix --recut`.
+const WAYS: u64 = 2;
+
 /// Whether guests that go wrong are told as what they are: another gate of `cargo xtask test`.
 ///
 /// # Errors
@@ -13,6 +16,21 @@ pub(crate) fn faults_gate() -> Result<u8> {
     run(&Options {
         kernel: vec![series::GATE[0].into()],
         faults: true,
+        ..Options::default()
+    })
+}
+
+/// Whether the oldest kernel and the newest say the same of every recorded case however its packets are cut:
+/// another gate.
+///
+/// # Errors
+/// As [`super::run`].
+pub(crate) fn recut_gate() -> Result<u8> {
+    let [oldest, .., newest] = series::GATE;
+    run(&Options {
+        kernel: vec![oldest.into(), newest.into()],
+        recut: Some(WAYS),
+        seed: DEFAULT_SEED,
         ..Options::default()
     })
 }

@@ -33,6 +33,7 @@ mod library;
 mod mirror;
 mod options;
 mod package;
+mod recut;
 mod refusal;
 mod report;
 mod repro;
@@ -51,7 +52,7 @@ use report::Run;
 use results::Results;
 use verdict::{Judgement, Seen, Verdict};
 
-pub(crate) use gate::{faults_gate, gate};
+pub(crate) use gate::{faults_gate, gate, recut_gate};
 pub(crate) use instead::instead;
 pub(crate) use options::Options;
 
@@ -67,6 +68,21 @@ struct Target {
 }
 
 impl Target {
+    /// Boots it and runs what was asked for, to its end or the limit's; at a terminal, where there is one.
+    fn boot(
+        &self,
+        limit: impl Into<vm::Limit>,
+        terminal: Option<&terminal::Terminal>,
+    ) -> Result<Seen> {
+        vm::run(
+            &self.name,
+            &self.folder,
+            &self.configuration,
+            limit,
+            terminal,
+        )
+    }
+
     /// The arguments that name this kernel once more.
     fn again(&self) -> String {
         match &self.own {
@@ -175,13 +191,7 @@ fn runs(options: &Options, selected: &[&series::Series]) -> Result<Ended> {
     }
     let (targets, mut runs) = prepare(options, selected, &bin)?;
     if options.prepare {
-        for run in &runs {
-            eprintln!(
-                "xtask: {}: {}",
-                run.kernel,
-                run.judgement.reasons.join("; ")
-            );
-        }
+        report_missing(&runs);
         if let Some(first) = targets.first() {
             accelerator::find(&first.folder)?;
         }
@@ -215,6 +225,16 @@ fn runs(options: &Options, selected: &[&series::Series]) -> Result<Ended> {
             };
             return Ok(Ended::Early(code));
         }
+        if options.recut.is_some() {
+            // A kernel that could not be had is as red as one that fails.
+            let code = recut::recut(&targets, options, limit)?;
+            return Ok(Ended::Early(if runs.is_empty() {
+                code
+            } else {
+                report_missing(&runs);
+                exit::NO_VERDICT
+            }));
+        }
         if options.repro.is_some() {
             return repro::repro(first, options, limit).map(Ended::Early);
         }
@@ -225,6 +245,17 @@ fn runs(options: &Options, selected: &[&series::Series]) -> Result<Ended> {
     }
     runs.sort_by_key(|run| selected.iter().position(|series| series.name == run.kernel));
     Ok(Ended::Ran(runs))
+}
+
+/// What could not be booted, and why.
+fn report_missing(runs: &[Run]) {
+    for run in runs {
+        eprintln!(
+            "xtask: {}: {}",
+            run.kernel,
+            run.judgement.reasons.join("; ")
+        );
+    }
 }
 
 /// The folder of what is run in the guests. `None` when something does not build.
@@ -307,13 +338,7 @@ fn one(
 ) -> Result<Run> {
     target.folder.ask(&options.request())?;
     let start = Instant::now();
-    let seen = vm::run(
-        &target.name,
-        &target.folder,
-        &target.configuration,
-        limit,
-        None,
-    )?;
+    let seen = target.boot(limit, None)?;
     let judgement = judge(target, &seen, table)?;
     let results = seen.results.as_ref().ok();
     let took = start.elapsed();
@@ -324,6 +349,11 @@ fn one(
             options.seed,
             target.again()
         ));
+    }
+    for case in results.iter().flat_map(|results| &results.cases) {
+        if let Some(first) = &case.first_attempt {
+            say(format!("{}: run again: {}: {first}", target.name, case.id));
+        }
     }
     say(format!(
         "{}: {}, {} s",

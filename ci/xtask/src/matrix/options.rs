@@ -40,9 +40,13 @@ pub(crate) struct Options {
     /// With --repro: leave everything as it is, and open a shell in the guest
     #[arg(long, requires = "repro")]
     pub(super) keep: bool,
+    /// Instead of the suite: every recorded case again, its packets cut and ordered in N other ways, through
+    /// the programs in the kernel and the same code on the host (`gauntlet recut`)
+    #[arg(long, value_name = "N", conflicts_with_all = ["repro", "prepare", "faults", "build", "junit", "summary", "exact"])]
+    pub(super) recut: Option<u64>,
     /// Run nothing: read what runs with --format ndjson printed, from the files in this folder, and be
     /// red unless every kernel is among them and green
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["repro", "prepare", "faults", "build", "prebuilt", "kernel_image"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["repro", "recut", "prepare", "faults", "build", "prebuilt", "kernel_image"])]
     pub(super) collect: Option<PathBuf>,
     /// Instead of the suite: guests that go wrong on purpose, each of which has to be told as that
     #[arg(long, conflicts_with = "prebuilt")]
@@ -102,10 +106,15 @@ impl Options {
 
     /// What a guest is to run.
     pub(super) fn request(&self) -> Request {
-        let (task, mut arguments) = match (&self.repro, &self.gauntlet_run) {
-            (Some(case), _) => (Task::Repro, vec![case.clone()]),
-            (None, Some(more)) => (Task::Run, [self.selection(), more.clone()].concat()),
-            (None, None) => (Task::Test, self.selection()),
+        let (task, mut arguments) = if let Some(case) = &self.repro {
+            (Task::Repro, vec![case.clone()])
+        } else if let Some(ways) = &self.recut {
+            let ways = ["--engine", "both", "--ways", &ways.to_string()].map(String::from);
+            (Task::Recut, [&self.filters[..], &ways[..]].concat())
+        } else if let Some(more) = &self.gauntlet_run {
+            (Task::Run, [self.selection(), more.clone()].concat())
+        } else {
+            (Task::Test, self.selection())
         };
         let named = |argument: &String| argument.split('=').next() == Some("--seed");
         if !arguments.iter().any(named) {
@@ -139,6 +148,14 @@ mod tests {
         };
         assert_eq!(run.request().task, Task::Run);
         assert_eq!(words(&run), "a b --exact --seed=5 --jobs=1");
+        let recut = Options {
+            recut: Some(10),
+            filters: vec!["a".into()],
+            seed: 7,
+            ..Options::default()
+        };
+        assert_eq!(recut.request().task, Task::Recut);
+        assert_eq!(words(&recut), "a --engine both --ways 10 --seed 7");
         let repro = Options {
             repro: Some("a::b".into()),
             keep: true,

@@ -14,7 +14,6 @@ use super::{
     Options, Target, console, results, say,
     terminal::Terminal,
     verdict::{self, Seen},
-    vm,
 };
 use crate::exit;
 
@@ -38,15 +37,18 @@ pub(super) fn repro(target: &Target, options: &Options, limit: Duration) -> Resu
             .context("cannot write the terminal's name")?;
     }
     let limit = if options.keep { NO_LIMIT } else { limit };
-    let seen = vm::run(
-        &target.name,
-        &target.folder,
-        &target.configuration,
-        limit,
-        terminal.as_ref(),
-    )?;
+    let seen = target.boot(limit, terminal.as_ref())?;
     // Gives the terminal back.
     drop(terminal);
+    show(target, seen)
+}
+
+/// Prints what a guest showed; the exit code is that of what it ran, where it came to its end in a healthy
+/// kernel.
+///
+/// # Errors
+/// When nothing can be printed.
+pub(super) fn show(target: &Target, seen: Seen) -> Result<u8> {
     let shown = fs::read_to_string(target.folder.results().join(protocol::SHOWN));
     let mut out = stdout().lock();
     write!(out, "{}", for_the_host(&shown.unwrap_or_default(), target))?;

@@ -17,6 +17,9 @@ pub(crate) struct Case {
     pub(crate) verdict: String,
     pub(crate) reason: Option<String>,
     pub(crate) duration_ms: u64,
+    /// Why it was run again, where it was.
+    #[serde(default)]
+    pub(crate) first_attempt: Option<String>,
 }
 
 /// What the probe had to report.

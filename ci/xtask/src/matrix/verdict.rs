@@ -176,18 +176,22 @@ pub(crate) fn differences(series: &str, results: &Results, table: &support::Tabl
 /// Cases that ended differently on different kernels, a line each; only kernels with a whole result
 /// take part.
 pub(crate) fn disagreements(runs: &[Run]) -> Vec<String> {
-    let mut endings: BTreeMap<&str, BTreeMap<&str, Vec<&str>>> = BTreeMap::new();
-    for run in runs {
-        for case in run.results.iter().flat_map(|results| &results.cases) {
-            let kernels = endings
-                .entry(&case.id)
-                .or_default()
-                .entry(&case.verdict)
-                .or_default();
-            kernels.push(&run.kernel);
-        }
+    differing(runs.iter().flat_map(|run| {
+        let cases = run.results.iter().flat_map(|results| &results.cases);
+        cases.map(|case| (run.kernel.as_str(), case.verdict.as_str(), case.id.as_str()))
+    }))
+}
+
+/// The same, of whatever says kernel, verdict and case.
+pub(crate) fn differing<'a>(
+    endings: impl IntoIterator<Item = (&'a str, &'a str, &'a str)>,
+) -> Vec<String> {
+    let mut by_case: BTreeMap<&str, BTreeMap<&str, Vec<&str>>> = BTreeMap::new();
+    for (kernel, verdict, case) in endings {
+        let by_verdict = by_case.entry(case).or_default();
+        by_verdict.entry(verdict).or_default().push(kernel);
     }
-    let differing = endings
+    let differing = by_case
         .into_iter()
         .filter(|(_, by_verdict)| by_verdict.len() > 1);
     let lines = differing.map(|(id, by_verdict)| {

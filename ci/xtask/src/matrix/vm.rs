@@ -65,8 +65,11 @@ pub(crate) fn run(
     let vmtest = setup::CargoTool::VMTEST.program(&paths::cache_dir()?);
     let log = folder.path().join("vmtest.log");
     let output = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
-    let mut command = child::command(vmtest);
+    // However this process ends, vmtest ends, and QEMU with it.
+    let mut command = child::command("setpriv");
     command
+        .args(["--pdeathsig", "KILL", "--"])
+        .arg(vmtest)
         .arg("--config")
         .arg(configuration)
         .args(["--filter", &format!("^{}$", name.replace('.', "\\."))])
@@ -81,7 +84,9 @@ pub(crate) fn run(
         // Ctrl-C is a key of the guest's then; vmtest ends when the guest does.
         command.process_group(0);
     }
-    let running = command.spawn().context("cannot start vmtest")?;
+    let running = command
+        .spawn()
+        .context("cannot start vmtest by setpriv, of util-linux")?;
     let timed_out = wait(running, name, folder, limit.into(), terminal)?;
     let text =
         |path: PathBuf| String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned();

@@ -1,8 +1,10 @@
 //! For programs: one object for each kernel, and one at the end.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value, json};
 
-use super::Run;
+use super::{Results, Run};
 use crate::matrix::verdict::Verdict;
 
 pub(crate) fn ndjson(runs: &[Run]) -> String {
@@ -36,8 +38,18 @@ fn kernel(run: &Run) -> Value {
         "reasons": run.judgement.reasons,
         "seconds": run.took.as_secs_f64(),
         "cases": results.map(|results| &results.summary),
+        "endings": results.map(endings),
         "recall": recall,
-        "false_alarms": results.map(super::Results::false_alarms),
+        "false_alarms": results.map(Results::false_alarms),
         "programs": results.map(|results| &results.programs),
     })
+}
+
+/// The cases by verdict: what another kernel's must be like.
+fn endings(results: &Results) -> BTreeMap<&str, Vec<&str>> {
+    let mut endings: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for case in &results.cases {
+        endings.entry(&case.verdict).or_default().push(&case.id);
+    }
+    endings
 }

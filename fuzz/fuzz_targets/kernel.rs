@@ -1,0 +1,6 @@
+//! The programs in the kernel against the host build. Needs root.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|input: &[u8]| gauntlet_laws::kernel(input));

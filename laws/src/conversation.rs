@@ -1,0 +1,144 @@
+//! Laws of a whole conversation, on the host build.
+
+use gauntlet_harness::recut::Conversation;
+use gauntlet_probes::failure::Failure;
+use gauntlet_probes::host::Host;
+use gauntlet_probes::load::Settings;
+use gauntlet_probes::probe::Counts;
+use gauntlet_probes::report::ndjson;
+use gauntlet_wire::class::Class;
+use gauntlet_wire::counters::Counter;
+use gauntlet_wire::event::Event;
+
+use crate::script::{Next, PATIENCE, play};
+
+/// Time at which a conversation begins, nanoseconds.
+pub(crate) const BEGINS: u64 = 1_000_000_000;
+
+/// Takes frames and looks; the events, and what was counted once nothing is left of it.
+pub(crate) fn heard(host: &mut Host, steps: &[Next]) -> (Vec<Event>, Counts) {
+    let mut now = BEGINS;
+    let mut events = Vec::new();
+    for step in steps {
+        match step {
+            Next::Frame(after, frame) => {
+                now += after;
+                host.packet(frame, now, 1);
+            }
+            Next::Look(after) => {
+                now += after;
+                events.append(&mut host.events());
+                events.extend(host.sweep(now, PATIENCE));
+            }
+        }
+    }
+    events.append(&mut host.events());
+    events.extend(host.sweep(u64::MAX, PATIENCE));
+    (events, host.counts())
+}
+
+/// No failure is told twice, none after the end, and what was counted adds up.
+pub fn conversation(input: &[u8]) {
+    let steps = play(input, false, 1);
+    let (events, counts) = heard(&mut Host::new(&Settings::default()), &steps);
+    adds_up(&events, &counts);
+    for event in &events {
+        printed(event);
+    }
+}
+
+/// Every connection has one end, and every failure one event.
+pub(crate) fn adds_up(events: &[Event], counts: &Counts) {
+    let count = |counter| counts.counters.get(&counter).copied().unwrap_or(0);
+    let undecided = events.iter().filter(|event| event.undecided != 0).count() as u64;
+    let failed = events.len() as u64 - undecided;
+    assert_eq!(
+        count(Counter::HandshakeFailed),
+        failed,
+        "failures counted, and told"
+    );
+    assert_eq!(
+        count(Counter::Undecided),
+        undecided,
+        "undecided ones counted, and told"
+    );
+    let classes: u64 = counts.classes.values().map(|class| class.count).sum();
+    assert_eq!(classes, failed, "failures by class, and told");
+    let ends = [
+        Counter::HandshakeDone,
+        Counter::NotTls,
+        Counter::HandshakeFailed,
+        Counter::Undecided,
+        Counter::Unseen,
+        Counter::FlowExpired,
+        Counter::FlowReplaced,
+    ];
+    let ended: u64 = ends.into_iter().map(count).sum();
+    let opened = count(Counter::FlowOpened);
+    assert!(ended <= opened, "{ended} ends of {opened} connections");
+}
+
+/// An event as a line, without its time.
+pub(crate) fn printed(event: &Event) -> String {
+    let event = Event { time: 0, ..*event };
+    match Failure::new(&event, 0, None) {
+        Ok(failure) => ndjson::failure(&failure),
+        Err(error) => panic!("our own event cannot be printed: {error}"),
+    }
+}
+
+/// The same bytes in other segments say the same. The first eight bytes are the seed of the cut.
+pub fn recut(input: &[u8]) {
+    let Some((seed, script)) = input.split_first_chunk() else {
+        return;
+    };
+    let seed = u64::from_be_bytes(*seed).max(1);
+    let steps = play(script, true, 1);
+    let mut now = BEGINS;
+    let frames: Vec<(u64, &[u8])> = steps
+        .iter()
+        .filter_map(|step| match step {
+            Next::Frame(after, frame) => {
+                now += after;
+                Some((now, &frame[..]))
+            }
+            Next::Look(_) => None,
+        })
+        .collect();
+    for conversation in Conversation::read(frames) {
+        let said = |seed| {
+            let frames = conversation.recut(seed).into_iter();
+            let steps: Vec<Next> = frames
+                .flat_map(|(after, frame)| {
+                    // Time passes between flights only; stalls are looked for where it does.
+                    let look = (after >= PATIENCE.as_nanos() as u64).then_some(Next::Look(after));
+                    let after = if look.is_some() { 0 } else { after };
+                    look.into_iter().chain([Next::Frame(after.max(1), frame)])
+                })
+                .collect();
+            let mut host = Host::new(&Settings::default());
+            let (events, counts) = heard(&mut host, &steps);
+            adds_up(&events, &counts);
+            let certain = events.iter().filter(|event| event.undecided == 0);
+            (certain.map(printed).collect::<Vec<_>>(), counts)
+        };
+        let (due, before) = said(0);
+        let (told, after) = said(seed);
+        // What was given up is counted, and then nothing has to be the same.
+        let given_up = |counts: &Counts| {
+            [Counter::EarlyDropped, Counter::StepsExhausted]
+                .iter()
+                .any(|counter| counts.counters.get(counter).is_some_and(|count| *count > 0))
+        };
+        if !given_up(&before) && !given_up(&after) {
+            assert_eq!(due, told, "cut by seed {seed}");
+        }
+    }
+}
+
+/// Wrong on purpose, to see that a law that does not hold is found out: unknown_ca is told, and this denies it.
+pub fn planted(input: &[u8]) {
+    let (events, _) = heard(&mut Host::new(&Settings::default()), &play(input, false, 1));
+    let is_told = |event: &Event| event.verdict.class == Class::UnknownCa as u8;
+    assert!(!events.iter().any(is_told), "planted: unknown_ca is told");
+}

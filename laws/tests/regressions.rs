@@ -1,0 +1,105 @@
+//! What fuzzing has found, and every seed, held against the laws without libFuzzer. A file below
+//! `fuzz/regressions/TARGET/` is one finding, minimised; its name says what it showed.
+//!
+//! A trial for each law and each finding; those that load programs are ignored, with the reason, where that
+//! cannot be done, and an error where `GAUNTLET_REQUIRE` names bpf.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::ExitCode;
+
+use gauntlet_laws::{KERNEL_LAWS, LAWS, Law, seeds};
+use gauntlet_probes::privileges;
+use libtest_mimic::{Arguments, Failed, Trial};
+
+const REPOSITORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+/// Fewer seeds of a law prove nothing.
+const FEWEST: usize = 5;
+
+fn main() -> ExitCode {
+    match trials() {
+        Ok(trials) => libtest_mimic::run(&Arguments::from_args(), trials).exit_code(),
+        Err(why) => {
+            eprintln!("{why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn trials() -> Result<Vec<Trial>, String> {
+    let missing = privileges::check(false).err().map(|why| why.to_string());
+    if let Some(missing) = &missing {
+        let required = std::env::var("GAUNTLET_REQUIRE").unwrap_or_default();
+        if required.split(',').any(|name| name.trim() == "bpf") {
+            return Err(format!("GAUNTLET_REQUIRE names bpf, and {missing}"));
+        }
+        eprintln!("what is held against the kernel is ignored: {missing}");
+    }
+    let plain = LAWS.iter().map(|law| (*law, false));
+    let kernel = KERNEL_LAWS.iter().map(|law| (*law, missing.is_some()));
+    let laws: BTreeMap<&str, (Law, bool)> = plain
+        .chain(kernel)
+        .map(|(law, ignored)| (law.0, (law, ignored)))
+        .collect();
+    let mut trials: Vec<Trial> = laws
+        .iter()
+        .map(|(name, &(law, ignored))| {
+            Trial::test(format!("{name}::every_seed"), move || every_seed(law))
+                .with_ignored_flag(ignored)
+        })
+        .collect();
+    for (target, (name, bytes)) in findings()? {
+        let Some(&((_, law), ignored)) = laws.get(&*target) else {
+            return Err(format!(
+                "fuzz/regressions/{target}: there is no such target"
+            ));
+        };
+        let holds = move || {
+            law(&bytes);
+            Ok(())
+        };
+        let trial = Trial::test(format!("{target}::{name}"), holds);
+        trials.push(trial.with_ignored_flag(ignored));
+    }
+    Ok(trials)
+}
+
+fn every_seed((name, law): Law) -> Result<(), Failed> {
+    let all = seeds::all(Path::new(REPOSITORY))?;
+    let seeds = all.iter().filter(|(target, _)| *target == name);
+    let tried = seeds.map(|(_, bytes)| law(bytes)).count();
+    if tried < FEWEST {
+        return Err(format!("{tried} seeds prove nothing").into());
+    }
+    Ok(())
+}
+
+/// A finding's name and bytes.
+type Finding = (String, Vec<u8>);
+
+/// Each with its target.
+fn findings() -> Result<Vec<(String, Finding)>, String> {
+    let root = Path::new(REPOSITORY).join("fuzz/regressions");
+    let read = || -> std::io::Result<Vec<_>> {
+        let mut found = Vec::new();
+        for target in fs::read_dir(&root)? {
+            let target = target?;
+            if !target.file_type()?.is_dir() {
+                continue;
+            }
+            for finding in fs::read_dir(target.path())? {
+                let finding = finding?;
+                let name = finding.file_name().to_string_lossy().into_owned();
+                let of = target.file_name().to_string_lossy().into_owned();
+                found.push((of, (name, fs::read(finding.path())?)));
+            }
+        }
+        Ok(found)
+    };
+    let found = read().map_err(|error| format!("fuzz/regressions: {error}"))?;
+    if found.is_empty() {
+        return Err("fuzz/regressions has no finding, and once had".into());
+    }
+    Ok(found)
+}
