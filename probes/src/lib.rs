@@ -25,6 +25,7 @@
 //! | [`failure`] | an event -> one failed handshake, as the contract writes it |
 //! | [`report`] | a failed handshake -> a line for people, or for programs |
 //! | [`library`] | what TLS libraries themselves say, joined to what the wire showed |
+//! | [`workload`] | whose cgroup and pod an end of a connection is |
 //! | [`netns`] | network namespaces |
 //!
 //! Nothing here parses TLS: `gauntlet_wire` does, in the kernel.
@@ -52,3 +53,4 @@ pub mod probe;
 pub mod replay_engine;
 pub mod report;
 pub mod source;
+pub mod workload;

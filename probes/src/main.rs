@@ -5,6 +5,7 @@ mod hidden_wait;
 mod programs;
 mod replay;
 mod watch;
+mod watched;
 
 use std::process::ExitCode;
 

@@ -56,6 +56,9 @@ pub enum ProbeError {
     /// The program was not run.
     #[error("the kernel would not run the program on a captured packet: {0}")]
     Run(#[source] ProgramError),
+    /// A packet did not get to where the programs would have seen it.
+    #[error("a packet cannot be sent to the programs: {0}")]
+    Packet(#[source] std::io::Error),
     /// A map cannot be read.
     #[error("map {map}: {source}")]
     Map {

@@ -22,6 +22,16 @@ impl Skb {
         unsafe { (*self.0).ifindex }
     }
 
+    /// The local port of the socket that it belongs to, if there is one.
+    #[inline(always)]
+    pub(crate) fn socket_port(self) -> Option<u16> {
+        // SAFETY: the context is readable as long as the program runs.
+        let socket = unsafe { (*self.0).__bindgen_anon_2.sk };
+        // SAFETY: it is a socket's, for this program to read, or none.
+        let socket = unsafe { socket.as_ref()? };
+        u16::try_from(socket.src_port).ok()
+    }
+
     /// A word of its control block, which is the programs' own; as it stands there, even if the compiler
     /// knows what was written.
     #[inline(always)]

@@ -6,7 +6,7 @@ use core::ops::{Deref, DerefMut};
 use core::ptr::NonNull;
 
 use aya_ebpf::helpers::bpf_ktime_get_ns;
-use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
+use aya_ebpf::helpers::generated::{bpf_probe_read_kernel, bpf_skb_cgroup_id};
 use aya_ebpf::maps::ring_buf::RingBufEntry;
 use gauntlet_wire::counters::Counter;
 use gauntlet_wire::event::{ABI, Event};
@@ -79,6 +79,16 @@ impl Tables for Maps {
         }
         // SAFETY: the helper has no preconditions.
         unsafe { bpf_ktime_get_ns() }
+    }
+
+    #[inline(always)]
+    fn cgroup(&self, from: u16, to: u16) -> u64 {
+        // Where it is received, and where another program has assigned it one, its socket is the receiver's.
+        if from == to || self.skb.socket_port() != Some(from) {
+            return 0;
+        }
+        // SAFETY: the context is the kernel's own.
+        unsafe { bpf_skb_cgroup_id(self.skb.0.cast()) }
     }
 
     #[inline(always)]

@@ -63,6 +63,9 @@ pub struct Flow {
     pub sides: [Side; 2],
     /// When the SYN was seen. Nanoseconds, CLOCK_MONOTONIC.
     pub opened: u64,
+    /// The cgroup v2 of either end's socket, client and server, as the kernel numbers them
+    /// (`bpf_skb_cgroup_id`); 0: not of this machine, or not known.
+    pub cgroups: [u64; 2],
     /// The interface the SYN was seen on.
     pub ifindex: u32,
     /// 1 where the server's port was known to speak TLS when the SYN was seen.
@@ -133,9 +136,13 @@ impl Flow {
         }
     }
 
-    /// Takes note of a SYN or SYN-ACK.
+    /// Takes note of a SYN or SYN-ACK. `cgroup`: of the socket that sent it; 0: not known here, perhaps on
+    /// another interface.
     #[inline(always)]
-    pub fn synchronize(&mut self, segment: &Segment) {
+    pub fn synchronize(&mut self, segment: &Segment, cgroup: u64) {
+        if cgroup != 0 {
+            self.cgroups[usize::from(segment.role & 1)] = cgroup;
+        }
         let [client, server] = &mut self.sides;
         let side = match segment.from() {
             Role::Client => client,

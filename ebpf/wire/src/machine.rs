@@ -71,6 +71,8 @@ pub trait Tables {
 
     /// The time of the packet in hand. Nanoseconds, CLOCK_MONOTONIC.
     fn now(&self) -> u64;
+    /// The cgroup v2 of the socket that sent the packet in hand, between these ports; 0: not known here.
+    fn cgroup(&self, from: u16, to: u16) -> u64;
 
     /// The flow with this key.
     fn flow(&self, key: &FlowKey) -> Option<Self::Flow<'_>>;
@@ -139,7 +141,9 @@ pub fn arrive<const STEPS: u32, T: Tables>(
     segment.role = (parsed.sender_first ^ flow.client_first) & 1;
     segment.time = tables.now();
     if flags & Segment::SYN != 0 {
-        flow.synchronize(segment);
+        let first = usize::from(parsed.sender_first & 1);
+        let [from, to] = [parsed.key.ports[first ^ 1], parsed.key.ports[first]];
+        flow.synchronize(segment, tables.cgroup(from, to));
         segment.sequence = segment.sequence.wrapping_add(1);
     }
     match flow.place(segment) {

@@ -11,7 +11,7 @@ use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 
 use crate::clsact::same;
 use crate::raw::{Connection, UNKNOWN_CA, alert, client_hello};
-use crate::stand::{SERVER_V4, Stand, server_addresses};
+use crate::stand::{SERVER, SERVER_V4, Stand, server_addresses};
 use crate::watch::{PATIENCE, PROBE, Watch, refused};
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -35,6 +35,10 @@ pub(crate) fn trials() -> Vec<Trial> {
                     )?;
                     same(event["tls.alert.description"].as_str(), Some("unknown_ca"))?;
                     same(event["handshake.ended_by"].as_str(), Some("client"))?;
+                    let path = format!("/{}/pod", group.name());
+                    let inside = |inside: bool| inside.then_some(path.as_str());
+                    same(event["client.linux.cgroup"].as_str(), inside(client))?;
+                    same(event["server.linux.cgroup"].as_str(), inside(server))?;
                 }
                 let ended = watch.finish()?;
                 same((ended.events.len(), ended.lost()), (2, 0))?;
@@ -69,6 +73,46 @@ pub(crate) fn trials() -> Vec<Trial> {
                 same(ended.count("duplicate_segment"), 2)
             },
         ),
+        Trial::test("cgroup::of_both_ends_is_known_on_an_interface_too", || {
+            for hook in ["tcx", "clsact"] {
+                let stand = Stand::new()?;
+                let group = Group::new("interface")?;
+                let ends = ["client", "server"];
+                let groups = [group.child(ends[0])?, group.child(ends[1])?];
+                let mut watch = Watch::start(&stand.server, &["-i", SERVER, "--hook", hook])?;
+                for address in server_addresses() {
+                    let connection = between(
+                        [&groups[0].0, &groups[1].0],
+                        [&stand.client, &stand.server],
+                        address,
+                    )?;
+                    reject(connection, "ends.test")?;
+                    let event = watch.event_of("ends.test")?;
+                    for end in ends {
+                        let path = format!("/{}/{end}", group.name());
+                        let found = &event[format!("{end}.linux.cgroup")];
+                        same(found.as_str(), Some(path.as_str()))?;
+                    }
+                }
+                same(watch.finish()?.events.len(), 2)?;
+            }
+            Ok(())
+        }),
+        Trial::test("cgroup::a_pod_is_named_by_its_cgroup", || {
+            const UID: &str = "0f0e0d0c-0b0a-0908-0706-050403020100";
+            let stand = Stand::new()?;
+            let kubelet = Group::new("kubelet")?;
+            let pods = kubelet.child("kubepods")?;
+            let pod = pods.child(&format!("pod{UID}"))?;
+            let mut watch = Watch::start(&stand.server, &["--cgroup", pod.text()])?;
+            let ends = [&stand.client, &stand.server];
+            let connection = between([&pod.0, pod.beside()], ends, SERVER_V4.parse()?)?;
+            reject(connection, "pod.test")?;
+            let event = watch.event_of("pod.test")?;
+            same(event["k8s.src.uid"].as_str(), Some(UID))?;
+            same(event.get("k8s.dst.uid"), None)?;
+            same(watch.finish()?.events.len(), 1)
+        }),
         Trial::test("cgroup::others_are_not_seen", || {
             let stand = Stand::new()?;
             let group = Group::new("others")?;
@@ -186,6 +230,13 @@ impl Group {
     /// Where it was made.
     fn beside(&self) -> &Path {
         self.0.parent().unwrap_or(Path::new("/"))
+    }
+
+    fn name(&self) -> &str {
+        self.0
+            .file_name()
+            .and_then(|name| name.to_str())
+            .unwrap_or_default()
     }
 
     fn text(&self) -> &str {

@@ -9,6 +9,7 @@
 //! | `clsact`, `tcx` | attaching, and what is left after every kind of end |
 //! | `exits` | privileges, bad usage, signals, exit codes, one clear line |
 //! | `interfaces` | interfaces that come and go are watched while they are there |
+//! | `namespaces` | so are namespaces that a pattern finds |
 //! | `keylog` | with a key log that OpenSSL writes meanwhile, hidden alerts have their names |
 //! | `losses` | what is not reported is counted, exactly: offered = delivered + lost, by cause |
 //! | `paths` | tagged frames, tunnels, loopback, namespaces that look alike |
@@ -26,6 +27,7 @@ mod interfaces;
 mod keylog;
 mod library;
 mod losses;
+mod namespaces;
 mod openssl;
 mod paths;
 mod raw;
@@ -51,6 +53,7 @@ fn main() -> ExitCode {
         tcx::trials(),
         exits::trials(),
         interfaces::trials(),
+        namespaces::trials(),
         keylog::trials(),
         library::trials(),
         losses::trials(),
