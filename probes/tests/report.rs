@@ -43,7 +43,7 @@ fn play(known: bool, v6: bool, acts: &[Act]) -> Event {
         let mut syn = Segment::new_zeroed();
         syn.role = role as u8;
         syn.sequence = sequence[role as usize] - 1;
-        flow.synchronize(&syn, 0);
+        flow.synchronize(&syn);
     }
     for act in acts {
         let (role, bytes, flags): (_, &[u8], _) = match act {

@@ -136,13 +136,9 @@ impl Flow {
         }
     }
 
-    /// Takes note of a SYN or SYN-ACK. `cgroup`: of the socket that sent it; 0: not known here, perhaps on
-    /// another interface.
+    /// Takes note of a SYN or SYN-ACK.
     #[inline(always)]
-    pub fn synchronize(&mut self, segment: &Segment, cgroup: u64) {
-        if cgroup != 0 {
-            self.cgroups[usize::from(segment.role & 1)] = cgroup;
-        }
+    pub fn synchronize(&mut self, segment: &Segment) {
         let [client, server] = &mut self.sides;
         let side = match segment.from() {
             Role::Client => client,

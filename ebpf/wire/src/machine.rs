@@ -140,10 +140,13 @@ pub fn arrive<const STEPS: u32, T: Tables>(
     let segment = &mut parsed.segment;
     segment.role = (parsed.sender_first ^ flow.client_first) & 1;
     segment.time = tables.now();
-    if flags & Segment::SYN != 0 {
+    let role = usize::from(segment.role & 1);
+    if flow.cgroups[role] == 0 {
         let first = usize::from(parsed.sender_first & 1);
-        let [from, to] = [parsed.key.ports[first ^ 1], parsed.key.ports[first]];
-        flow.synchronize(segment, tables.cgroup(from, to));
+        flow.cgroups[role] = tables.cgroup(parsed.key.ports[first ^ 1], parsed.key.ports[first]);
+    }
+    if flags & Segment::SYN != 0 {
+        flow.synchronize(segment);
         segment.sequence = segment.sequence.wrapping_add(1);
     }
     match flow.place(segment) {

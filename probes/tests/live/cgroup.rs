@@ -74,7 +74,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             },
         ),
         Trial::test("cgroup::of_both_ends_is_known_on_an_interface_too", || {
-            for hook in ["tcx", "clsact"] {
+            for hook in ["auto", "clsact"] {
                 let stand = Stand::new()?;
                 let group = Group::new("interface")?;
                 let ends = ["client", "server"];

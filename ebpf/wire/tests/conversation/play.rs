@@ -143,7 +143,7 @@ impl Player {
             let mut segment = Segment::new_zeroed();
             segment.role = role as u8;
             segment.sequence = first[role as usize];
-            flow.synchronize(&segment, 0);
+            flow.synchronize(&segment);
         }
         Self { flow, end: None }
     }
