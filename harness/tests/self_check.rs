@@ -15,8 +15,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use gate::Gate;
-use gauntlet_harness::lab::lacks_netem;
 use gauntlet_harness::probe::{Spec, stall_after};
+use gauntlet_harness::run::lacks;
+use gauntlet_harness::scenario;
 use libtest_mimic::{Arguments, Failed, Trial};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -423,17 +424,18 @@ fn null() -> Checked {
     Ok(())
 }
 
-/// The cases that were run: not those over a bad cable, where the kernel has no netem.
+/// The cases that were run: all but those that need what is not here, and these say what that is.
 fn judged(output: &Output) -> Result<Vec<Value>, Failed> {
+    let suite = scenario::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios"))?;
     let (skipped, judged): (Vec<Value>, Vec<Value>) = reports(output)
         .into_iter()
         .partition(|report| report["verdict"] == "skip");
     for report in &skipped {
         let id = report["id"].as_str().unwrap_or_default();
-        let cable = ["::loss", "::reorder", "::duplicate", "::delay"];
-        let bad_cable = cable.iter().any(|name| id.contains(name));
+        let case = suite.cases.iter().find(|case| case.id == id);
+        let lacking = case.and_then(lacks).ok_or("nothing is lacking")?;
         check(
-            bad_cable && lacks_netem().is_some(),
+            report["reason"] == lacking.why && report["lacks"] == lacking.need,
             format!("was: {report}"),
         )?;
     }

@@ -96,7 +96,10 @@ candidates = []
 "#;
     let (without, with) = (cases(BOTH), cases(&format!("{BOTH}{told}")));
     assert_eq!(with.len(), without.len() + 1);
-    let case = with.iter().find(|case| case.key_log).unwrap();
+    let case = with
+        .iter()
+        .find(|case| case.beside == Beside::KeyLog)
+        .unwrap();
     assert_eq!(
         case.id,
         "unknown_ca::tls1_3::client_rejects::rustls::ipv4::key_log"
@@ -124,6 +127,64 @@ fn a_key_log_is_refused_where_nothing_is_hidden() {
         ),
     ] {
         let faults = parse::read("x.toml", &format!("{BOTH}{told}")).unwrap_err();
+        assert!(
+            faults.iter().any(|fault| fault.message.contains(message)),
+            "{told}: {faults:?}"
+        );
+    }
+}
+
+#[test]
+fn a_library_adds_one_case_for_each_pair_that_has_one() {
+    let told = r#"
+[at."1.2 server:openssl".library]
+quotes = { library = "openssl", side = "server", reason = "alert unknown ca" }
+[at."1.3 rustls-openssl".library_deep]
+"#;
+    let (without, with) = (cases(PAIRS), cases(&format!("{PAIRS}{told}")));
+    let ids: Vec<&str> = with
+        .iter()
+        .filter(|case| case.beside.hears_libraries())
+        .map(|case| case.id.as_str())
+        .collect();
+    assert_eq!(
+        ids,
+        [
+            "unknown_ca::tls1_2::client_rejects::openssl::ipv4::library",
+            "unknown_ca::tls1_2::client_rejects::rustls-openssl::ipv4::library",
+            "unknown_ca::tls1_3::client_rejects::rustls-openssl::ipv6::library_deep",
+        ]
+    );
+    assert_eq!(with.len(), without.len() + ids.len());
+    let quoted = |case: &&Case| case.scenario.expect.as_ref().unwrap().quotes.is_some();
+    assert_eq!(
+        with.iter()
+            .filter(|case| !case.near_miss)
+            .filter(quoted)
+            .count(),
+        2
+    );
+}
+
+#[test]
+fn a_library_is_refused_where_there_is_none_or_nothing_is_meant_to_be_said() {
+    for (told, message) in [
+        ("[library]\n", "no library can be asked here"),
+        ("[at.\"1.3 openssl\"]\nlibrary = 1\n", "not a table"),
+        (
+            "[at.\"openssl\".library]\nsilent = true\nalert = 48\n",
+            "stands alone",
+        ),
+        (
+            "[at.\"openssl\".library]\nsilent = true\n",
+            "only a good handshake",
+        ),
+        (
+            "[at.\"openssl\".expect]\nquotes = { library = \"openssl\", side = \"server\" }\n",
+            "no library is asked here",
+        ),
+    ] {
+        let faults = parse::read("x.toml", &format!("{PAIRS}{told}")).unwrap_err();
         assert!(
             faults.iter().any(|fault| fault.message.contains(message)),
             "{told}: {faults:?}"
