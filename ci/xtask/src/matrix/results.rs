@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs, path::Path};
 use gauntlet_guest::protocol;
 use serde::{Deserialize, Serialize};
 
-/// What a case may need that no guest has, by its name in `GAUNTLET_REQUIRE`: stacks that are optional.
+/// What a case may need and a guest may lack, by its name in `GAUNTLET_REQUIRE`: stacks that are optional.
 const OPTIONAL: [&str; 2] = ["gnutls", "go"];
 
 /// The configuration of the programs that is not named.

@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn a_skipped_case_is_red_unless_it_lacks_what_no_guest_has() {
+    fn a_skipped_case_is_red_unless_it_lacks_what_is_optional() {
         let mut results = results::tests::whole();
         results.cases[0].verdict = "skip".into();
         results.summary.pass = 1;
