@@ -521,3 +521,61 @@ fn certificates_are_rejected_by_openssl_at_both_ends_and_on_both_versions() {
         }
     }
 }
+
+/// What TLS 1.3 hides of a rejected certificate is named all the same: between any two of rustls and OpenSSL, by
+/// whoever is asked, beside a twin that has the wire alone.
+#[test]
+fn every_hidden_rejection_is_named_by_a_key_log_and_by_openssl_where_it_is_at_an_end() {
+    let suite = shipped();
+    let stacks = [Stack::Rustls, Stack::OpenSsl];
+    for class in [
+        "unknown_ca",
+        "certificate_expired",
+        "bad_certificate",
+        "access_denied",
+    ] {
+        for side in ["client_rejects", "server_rejects"] {
+            for (client, server) in stacks
+                .into_iter()
+                .flat_map(|one| stacks.map(|two| (one, two)))
+            {
+                let rejects = if side == "client_rejects" {
+                    client
+                } else {
+                    server
+                };
+                // OpenSSL has no verification error that it sends as access_denied.
+                if class == "access_denied" && rejects == Stack::OpenSsl {
+                    continue;
+                }
+                let named = |beside: &[Beside], hidden: bool| {
+                    suite.cases.iter().any(|case| {
+                        let scenario = &case.scenario;
+                        let expect = scenario.expect.as_ref();
+                        (scenario.class == class && scenario.side == side)
+                            && (scenario.client.stack, scenario.server.stack) == (client, server)
+                            && (case.tls == Tls::V1_3 && beside.contains(&case.beside))
+                            && expect.is_some_and(|expect| {
+                                (expect.confidence == "certain") != hidden
+                                    && (expect.encrypted == Some(true)) >= hidden
+                            })
+                    })
+                };
+                let what = format!("{class} {side} {client:?}-{server:?}");
+                let openssl = client == Stack::OpenSsl || server == Stack::OpenSsl;
+                let libraries = [Beside::Library, Beside::LibraryDeep];
+                assert!(
+                    !openssl || named(&libraries, false),
+                    "{what}: by no library"
+                );
+                // An OpenSSL client says it in the clear.
+                if side == "client_rejects" && client == Stack::OpenSsl {
+                    assert!(named(&[Beside::Nothing], false), "{what}: not on the wire");
+                } else {
+                    assert!(named(&[Beside::Nothing], true), "{what}: no twin");
+                    assert!(named(&[Beside::KeyLog], false), "{what}: by no key log");
+                }
+            }
+        }
+    }
+}
