@@ -15,7 +15,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use gate::Gate;
-use gauntlet_harness::probe::{Spec, stall_after};
+use gauntlet_harness::probe::{Program, Spec, stall_after};
 use gauntlet_harness::run::lacks;
 use gauntlet_harness::scenario;
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -76,6 +76,8 @@ fn main() -> ExitCode {
     trials.push(gate.trial(name, obstacle.as_deref(), two_at_once));
     let name = "run::a_case_during_which_the_machine_stood_still_is_run_again";
     trials.push(gate.trial(name, obstacle.as_deref(), stood_still));
+    let name = "run::a_probe_that_hears_no_library_fails_where_one_speaks";
+    trials.push(gate.trial(name, obstacle.as_deref(), hears_no_library));
     let arguments = Arguments::from_args();
     if !arguments.list {
         gate.tell();
@@ -386,6 +388,31 @@ fn report_reads_a_run_back() -> Checked {
         2,
         "the run was cut short",
     )
+}
+
+/// The shipped probe, deaf to libraries whatever it is told: the wire alone cannot pass for them.
+fn hears_no_library() -> Checked {
+    let Program::Command { command, .. } = Spec::Shipped.program()? else {
+        return Err("the shipped probe is a program".into());
+    };
+    let program = command.first().ok_or("the shipped probe has a path")?;
+    let probe = format!(
+        "exec:exec {program} watch --format ndjson --library off --stall-after ${{GAUNTLET_STALL_MS}}ms \
+         --netns $GAUNTLET_NETNS --interface $GAUNTLET_INTERFACE"
+    );
+    let spoken = "client_rejects::rustls-openssl::ipv6::library";
+    let output = run(&probe, &[spoken]);
+    ends(&output, 1, "")?;
+    let reports = judged(&output)?;
+    check(reports.len() > 3, format!("only {} cases", reports.len()))?;
+    for report in &reports {
+        let said = &report["reported"][0];
+        check(
+            report["verdict"] == "fail" && said["confidence"] == "ambiguous",
+            format!("was: {report}"),
+        )?;
+    }
+    Ok(())
 }
 
 /// Without a capability there is one line that names it. Root gives them all away to show that.
