@@ -3,6 +3,10 @@
 /// The ELF object. Aligned, since it is parsed in place.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("GAUNTLET_OBJECT"));
 
+/// The ELF object of what measurements compare with: nothing but benchmarks loads it, and a program that does
+/// not name it does not contain it.
+pub static BENCH: &[u8] = aya::include_bytes_aligned!(env!("GAUNTLET_BENCH_OBJECT"));
+
 /// The program that is attached.
 pub const WATCH: &str = "gauntlet_watch";
 /// The programs that it goes on in by tail call, in the order of their places in [`NEXT`].
@@ -10,6 +14,8 @@ pub const GO_ON: [&str; 3] = ["gauntlet_more", "gauntlet_keep", "gauntlet_replay
 
 /// Connections under way.
 pub const FLOWS: &str = "FLOWS";
+/// Which connections may be in [`FLOWS`].
+pub const HELD: &str = "HELD";
 /// Segments that came early.
 pub const WINDOWS: &str = "WINDOWS";
 /// The ring buffer of events.
