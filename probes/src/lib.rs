@@ -11,6 +11,8 @@
 //! | [`attach`] | programs -> both directions of an interface; leaves nothing behind |
 //! | [`interfaces`] | which interfaces of a namespace are attached to, while they come and go |
 //! | [`probe`] | one network namespace being watched: events, stalls, counters |
+//! | `held`, `shared` | what programs and collector both change, in memory of both |
+//! | [`delivery`] | when to look for events, and when to sleep until there are some |
 //! | [`host`] | the same machine with tables in ordinary memory, for packets from elsewhere |
 //! | `bpf` | the system call, where aya does not reach |
 //! | [`cost`] | what loading the programs costs a kernel |
@@ -34,7 +36,9 @@ pub mod capture_file;
 pub mod certificate;
 pub mod clock;
 pub mod cost;
+pub mod delivery;
 pub mod failure;
+mod held;
 pub mod hidden;
 pub mod hidden_count;
 pub mod host;
@@ -49,4 +53,5 @@ pub mod privileges;
 pub mod probe;
 pub mod replay_engine;
 pub mod report;
+mod shared;
 pub mod source;

@@ -20,6 +20,8 @@ pub const HELD: &str = "HELD";
 pub const WINDOWS: &str = "WINDOWS";
 /// The ring buffer of events.
 pub const EVENTS: &str = "EVENTS";
+/// What the reader of events says of itself.
+pub const READER: &str = "READER";
 /// The array of counters.
 pub const COUNTS: &str = "COUNTS";
 /// Failures by class and version.

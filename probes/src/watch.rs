@@ -12,6 +12,7 @@ use anstream::AutoStream;
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use gauntlet_probes::attach::Hook;
+use gauntlet_probes::delivery::{self, Delivery, Pace, SLEEP, Wait};
 use gauntlet_probes::failure::Failure;
 use gauntlet_probes::hidden::Look;
 use gauntlet_probes::interfaces::Selection;
@@ -28,7 +29,7 @@ use gauntlet_wire::Role;
 use gauntlet_wire::event::Event;
 use gauntlet_wire::library::Standing;
 use jiff::SignedDuration;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
@@ -78,6 +79,16 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "auto|deep|off|FILE", value_parser = library)]
     library: Vec<Library>,
 
+    /// When events are told: `quiet`, within some milliseconds, at the least cost for those who are watched
+    /// and for this machine; `balanced`, within some ten microseconds, while they come for up to half a
+    /// processor; `latency`, at once, while they come for a whole one.
+    #[arg(long, value_enum, default_value_t = DeliveryName::Quiet)]
+    delivery: DeliveryName,
+
+    /// Real-time priority (SCHED_FIFO, 1 to 99): events are told before others' work is done.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=99))]
+    rt_priority: Option<u8>,
+
     /// Most handshakes under way at once, in each namespace.
     #[arg(long, value_name = "N", default_value_t = DEFAULT_FLOWS)]
     max_handshakes: NonZeroU32,
@@ -108,6 +119,13 @@ enum HookName {
     Auto,
     Tcx,
     Clsact,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum DeliveryName {
+    Latency,
+    Balanced,
+    Quiet,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -166,7 +184,17 @@ pub(crate) fn watch(arguments: &Arguments) -> anyhow::Result<()> {
     let plural = if watched == 1 { "" } else { "s" };
     // On standard error in either format: who started it waits for this line, not for a time.
     eprintln!("mtls-probe: watching {watched} interface{plural}{told}; Ctrl-C ends it");
+    if let Some(priority) = arguments.rt_priority {
+        delivery::real_time(priority).context("--rt-priority")?;
+    }
+    delivery::punctual();
+    let delivery = match arguments.delivery {
+        DeliveryName::Latency => Delivery::Latency,
+        DeliveryName::Balanced => Delivery::Balanced,
+        DeliveryName::Quiet => Delivery::Quiet,
+    };
     let mut watch = Watching {
+        pace: Pace::new(delivery),
         hidden,
         libraries,
         join: Join::new(PATIENCE),
@@ -221,6 +249,7 @@ fn libraries(options: &[Library]) -> anyhow::Result<(Option<Libraries>, String)>
 /// What runs beside the probes, in the order in which an event passes it: the key log, the libraries, and
 /// where the lines go.
 struct Watching {
+    pace: Pace,
     hidden: HiddenWait,
     libraries: Option<Libraries>,
     join: Join<Held>,
@@ -240,8 +269,10 @@ fn run(
 ) -> anyhow::Result<()> {
     let pause = (stall_after / LOOKS).clamp(LOOK.0, LOOK.1);
     let mut look = Instant::now() + pause;
+    let mut came = false;
     loop {
-        let ended = wait(probes, watch, signals, look)?;
+        let ended = wait(probes, watch, signals, look, came)?;
+        came = false;
         for probe in &mut *probes {
             for error in probe.follow()? {
                 eprintln!("mtls-probe: not watched: {error}");
@@ -255,7 +286,10 @@ fn run(
             }
         }
         for (number, probe) in probes.iter_mut().enumerate() {
-            probe.drain(|event| watch.hidden.push(number, *event));
+            probe.drain(|event| {
+                came = true;
+                watch.hidden.push(number, *event);
+            });
             if Instant::now() >= look || ended {
                 for event in probe.sweep(clock::monotonic(), stall_after)? {
                     watch.hidden.push(number, event);
@@ -424,16 +458,20 @@ impl Watching {
 }
 
 /// Waits for events, words, the signal (`true`), a key log that grows while it is wanted, or the time to look
-/// for stalls or to tell what waits.
+/// for stalls or to tell what waits. `came`: there were events just now.
 fn wait(
     probes: &[Probe],
-    watch: &Watching,
+    watch: &mut Watching,
     signals: &SignalFd,
     until: Instant,
+    came: bool,
 ) -> anyhow::Result<bool> {
+    let pace = watch.pace.next(came, Instant::now());
+    let events = (pace == Wait::Sleep).then_some(probes);
     let mut waiting: Vec<_> = probes
         .iter()
-        .flat_map(Probe::wakes)
+        .filter_map(Probe::changes)
+        .chain(events.into_iter().flatten().map(Probe::events))
         .chain(watch.libraries.as_ref().map(Libraries::as_fd))
         .chain([signals.as_fd()])
         .chain(watch.hidden.wakes())
@@ -447,9 +485,19 @@ fn wait(
     if let Some(due) = watch.join.next() {
         left = left.min(Duration::from_nanos(due.saturating_sub(clock::monotonic())));
     }
-    // Rounded up: waking early would only mean waking twice.
-    let timeout = PollTimeout::try_from(left + Duration::from_millis(1))?;
-    match poll(&mut waiting, timeout) {
+    let left = match pace {
+        Wait::Not => Duration::ZERO,
+        Wait::Pause(pause) => left.min(pause),
+        Wait::Sleep => left.min(SLEEP),
+    };
+    for probe in events.into_iter().flatten() {
+        probe.reader().sleeps();
+    }
+    let polled = ppoll(&mut waiting, Some(left.into()), None);
+    for probe in probes {
+        probe.reader().wakes();
+    }
+    match polled {
         Ok(_) | Err(nix::errno::Errno::EINTR) => {}
         Err(error) => return Err(error).context("poll"),
     }

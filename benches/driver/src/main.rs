@@ -2,14 +2,16 @@
 //! the order, nothing else.
 
 use std::fs;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use clap::Parser;
 use gauntlet_bench::machine::Machine;
+use gauntlet_bench::page::page;
 use gauntlet_bench::report::Report;
-use gauntlet_bench::{budget, parser, program};
+use gauntlet_bench::{budget, delivery, overhead, parser, program};
 use gauntlet_cli::exit;
 use gauntlet_probes::{object, privileges};
 
@@ -67,11 +69,34 @@ fn run(arguments: &Arguments) -> Result<u8> {
     let mut measurements = program::measure(&object, rounds).context("cost of the program")?;
     measurements.extend(parser::measure(&arguments.parser, rounds).context("cost of the parser")?);
 
-    let report = Report::new(machine, arguments.quick, measurements, budgets);
-    print!("{}", report.table());
+    let plan = if arguments.quick {
+        delivery::Plan::QUICK
+    } else {
+        delivery::Plan::FULL
+    };
+    let (delivered, ratios) = delivery::measure(plan).context("delivery of events")?;
+    measurements.extend(ratios);
+    let plan = if arguments.quick {
+        overhead::Plan::QUICK
+    } else {
+        overhead::Plan::FULL
+    };
+    measurements.extend(overhead::measure(&object, plan).context("overhead on handshakes")?);
+
+    let report = Report::new(
+        machine,
+        arguments.quick,
+        measurements,
+        budgets,
+        Some(delivered),
+    );
+    let mut out = std::io::stdout().lock();
+    write!(out, "{}", report.table())?;
     fs::create_dir_all(&arguments.out)?;
     let file = arguments.out.join("results.json");
     fs::write(&file, serde_json::to_string_pretty(&report)?)?;
-    println!("\n{}", file.display());
+    let html = arguments.out.join("index.html");
+    fs::write(&html, page(&report)?)?;
+    writeln!(out, "\n{}\n{}", html.display(), file.display())?;
     Ok(report.exit_code())
 }

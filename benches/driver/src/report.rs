@@ -6,6 +6,7 @@ use gauntlet_cli::exit;
 use serde::Serialize;
 
 use crate::budget::{Budget, Verdict};
+use crate::delivery::Delivered;
 use crate::machine::Machine;
 use crate::measurement::Measurement;
 
@@ -20,6 +21,8 @@ pub struct Report {
     pub measurements: Vec<Measurement>,
     /// What came of the budgets.
     pub budgets: Vec<Judged>,
+    /// How long events took.
+    pub delivery: Option<Delivered>,
 }
 
 /// A budget, and what came of it.
@@ -42,6 +45,7 @@ impl Report {
         quick: bool,
         measurements: Vec<Measurement>,
         budgets: Vec<Budget>,
+        delivery: Option<Delivered>,
     ) -> Self {
         let judge = |budget: Budget| {
             let measured = measurements.iter().find(|one| one.name == budget.of);
@@ -56,6 +60,7 @@ impl Report {
             machine,
             quick,
             measurements,
+            delivery,
         }
     }
 
@@ -128,8 +133,50 @@ impl Report {
                 ]);
             }
         }
+        self.deliveries(&mut table);
         self.notes(&mut table);
         table
+    }
+
+    /// How long events took, in microseconds.
+    fn deliveries(&self, table: &mut String) {
+        let Some(delivery) = &self.delivery else {
+            return;
+        };
+        let _infallible = writeln!(
+            table,
+            "\n{:<18} {:>5} {:>8} {:>8} {:>9} {:>9} {:>6} {:>8} {:>8} {:>8} {:>8} {:>6}",
+            format!("us, {}", delivery.class.word()),
+            "bytes",
+            "wanted/s",
+            "made/s",
+            "offered",
+            "delivered",
+            "lost",
+            "p50",
+            "p99",
+            "p99.9",
+            "max",
+            "reader"
+        );
+        for row in &delivery.rows {
+            let _infallible = writeln!(
+                table,
+                "{:<18} {:>5} {:>8} {:>8.0} {:>9} {:>9} {:>6} {:>8} {:>8} {:>8} {:>8} {:>4.0} %",
+                row.way.word(),
+                row.bytes,
+                row.rate,
+                row.made,
+                row.offered,
+                row.delivered,
+                row.lost,
+                short(row.p50.median),
+                short(row.p99.median),
+                short(row.p999.median),
+                short(row.max.median),
+                row.processor.median * 100.0
+            );
+        }
     }
 
     /// Why, where a budget is not simply met.
@@ -173,7 +220,7 @@ impl Report {
 }
 
 /// Three digits that matter.
-fn short(number: f64) -> String {
+pub(crate) fn short(number: f64) -> String {
     let digits = match number.abs() {
         100.0.. => 0,
         10.0.. => 1,
@@ -211,6 +258,7 @@ mod tests {
             quick,
             vec![measured],
             parse(&text).expect("sound"),
+            None,
         )
     }
 
@@ -232,6 +280,7 @@ mod tests {
             false,
             Vec::new(),
             nothing.budgets.into_iter().map(|one| one.budget).collect(),
+            None,
         );
         assert_eq!(nothing.exit_code(), exit::NO_VERDICT);
         assert!(nothing.table().contains("not measured"));

@@ -17,6 +17,9 @@
 #![no_main]
 #![feature(asm_experimental_arch)]
 
+mod deliver;
+mod glance;
+mod held;
 mod maps;
 #[cfg(feature = "planted-refusal")]
 mod planted;
@@ -44,6 +47,9 @@ const STEPS: u32 = 16;
 fn gauntlet_watch(context: TcContext) -> i32 {
     #[cfg(feature = "planted-refusal")]
     planted::needs_6_1();
+    if glance::nothing_to_do(&context) {
+        return TC_ACT_UNSPEC;
+    }
     if let Some(parsed) = packet()
         && parse(&context, parsed)
     {

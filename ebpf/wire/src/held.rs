@@ -10,16 +10,22 @@ use crate::packet::FlowKey;
 /// How many counts.
 pub const SLOTS: usize = 1 << 16;
 
-/// Where a connection is counted. Connections between the same two addresses and the same server's port have
-/// slots of their own each, since an odd factor loses nothing of the other port.
+/// Where a connection is counted.
 #[must_use]
 #[inline(always)]
 pub const fn slot(key: &FlowKey) -> u32 {
-    let [first, second] = &key.addresses;
-    let first = u32::from_be_bytes([first[12], first[13], first[14], first[15]]);
-    let second = u32::from_be_bytes([second[12], second[13], second[14], second[15]]);
-    let ports = key.ports[0] as u32 | (key.ports[1] as u32) << 16;
-    (first ^ second.rotate_left(16) ^ ports).wrapping_mul(0x9e37_79b1) >> 16
+    let [[.., a, b, c, d], [.., e, f, g, h]] = key.addresses;
+    let addresses = u32::from_ne_bytes([a, b, c, d]) ^ u32::from_ne_bytes([e, f, g, h]);
+    slot_of(addresses, (key.ports[0] ^ key.ports[1]).to_be())
+}
+
+/// The same from what a packet has, in its own byte order and whichever end sent it: the last 32 bits of both
+/// addresses, XORed, and both ports, XORed. Connections between two addresses to one port have slots of their
+/// own each, since an odd factor loses nothing of the other port.
+#[must_use]
+#[inline(always)]
+pub const fn slot_of(addresses: u32, ports: u16) -> u32 {
+    (addresses ^ (ports as u32) << 16).wrapping_mul(0x9e37_79b1) >> 16
 }
 
 #[cfg(test)]
