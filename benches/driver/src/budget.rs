@@ -132,8 +132,9 @@ fn held(measured: &Measurement, at_most: Option<f64>, at_least: Option<f64>) -> 
     if measured.ratios.len() < FEWEST {
         return Verdict::Inconclusive;
     }
-    let low = measured.ratio.low * (1.0 - measured.noise);
-    let high = measured.ratio.high * (1.0 + measured.noise);
+    let noise = measured.noise.unwrap_or(0.0);
+    let low = measured.ratio.low * (1.0 - noise);
+    let high = measured.ratio.high * (1.0 + noise);
     let (good, bad) = match (at_most, at_least) {
         (Some(most), _) => (high <= most, low > most),
         (_, Some(least)) => (low >= least, high < least),
@@ -152,7 +153,7 @@ mod tests {
 
     fn measured(ratios: &[f64], noise: f64) -> Measurement {
         let values = (ratios.to_vec(), "ns");
-        Measurement::new("x", "", "", values, ratios.to_vec(), noise)
+        Measurement::new("x", "", "", values, ratios.to_vec(), Some(noise))
     }
 
     fn budget(text: &str) -> Budget {

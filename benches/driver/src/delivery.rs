@@ -184,38 +184,73 @@ struct Run {
     processor: f64,
 }
 
-/// Measures.
-///
-/// # Errors
-/// When the programs cannot be loaded or run, or events are neither delivered nor lost.
-pub fn measure(plan: Plan) -> Result<(Delivered, Vec<Measurement>)> {
-    let mut stand = Stand::new()?;
-    let mut runs: Vec<Vec<Run>> = Vec::new();
-    for round in 0..=plan.rounds {
-        let mut these = Vec::new();
-        for &rate in plan.rates {
-            for &bytes in plan.sizes {
+/// Measures all ways, again and again.
+pub struct Session {
+    stand: Stand,
+    plan: Plan,
+    /// By round.
+    runs: Vec<Vec<Run>>,
+}
+
+impl Session {
+    /// By a plan.
+    ///
+    /// # Errors
+    /// When the programs cannot be loaded.
+    pub fn new(plan: Plan) -> Result<Self> {
+        Ok(Self {
+            stand: Stand::new()?,
+            plan,
+            runs: Vec::new(),
+        })
+    }
+
+    /// The plan's rounds once more.
+    ///
+    /// # Errors
+    /// When programs cannot be run, or events are neither delivered nor lost.
+    pub fn measure(&mut self) -> Result<Vec<Measurement>> {
+        // Once unmeasured.
+        for round in 0..=self.plan.rounds {
+            let these = self.round(round)?;
+            if round > 0 {
+                self.runs.push(these);
+            }
+        }
+        Ok(measurements(&self.runs))
+    }
+
+    /// All that was measured.
+    #[must_use]
+    pub fn delivered(&self) -> Delivered {
+        Delivered {
+            class: self.stand.class,
+            rows: rows(&self.runs),
+        }
+    }
+
+    fn round(&mut self, round: usize) -> Result<Vec<Run>> {
+        let Plan {
+            time, rates, sizes, ..
+        } = self.plan;
+        let mut runs = Vec::new();
+        for &rate in rates {
+            for &bytes in sizes {
                 // Each has each place in the order once in a while.
                 for place in 0..Way::ALL.len() {
                     let way = Way::ALL[(place + round) % Way::ALL.len()];
-                    if way.program(bytes).is_none() && bytes != plan.sizes[0] {
+                    if way.program(bytes).is_none() && bytes != sizes[0] {
                         continue;
                     }
-                    let run = stand.run(way, rate, bytes, plan.time);
-                    these.push(run.with_context(|| format!("{} at {rate}/s", way.word()))?);
+                    let run = self.stand.run(way, rate, bytes, time);
+                    runs.push(run.with_context(|| format!("{} at {rate}/s", way.word()))?);
                     // Whoever had to wait for these two processors has them now.
-                    thread::sleep(plan.time / 4);
+                    thread::sleep(time / 4);
                 }
             }
         }
-        // Once unmeasured.
-        if round > 0 {
-            runs.push(these);
-        }
+        Ok(runs)
     }
-    let class = stand.class;
-    let rows = rows(&runs);
-    Ok((Delivered { class, rows }, measurements(&runs)))
 }
 
 fn rows(runs: &[Vec<Run>]) -> Vec<Row> {
@@ -272,7 +307,7 @@ fn measurements(runs: &[Vec<Run>]) -> Vec<Measurement> {
                 ratios.push(value(&round[at]) / floor);
             }
         }
-        Measurement::new(name, what, against, (values, unit), ratios, 0.0)
+        Measurement::new(name, what, against, (values, unit), ratios, None)
     };
     let p99_of = |way, rate| move |round: &[Run]| find(round, way, rate).map(|at| round[at].p99);
     let one = |_: &[Run]| Some(1.0);

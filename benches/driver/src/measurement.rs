@@ -19,8 +19,9 @@ pub struct Measurement {
     pub values: Vec<f64>,
     /// The unit of `values`.
     pub unit: &'static str,
-    /// How far the same thing measured twice was from 1 in the same run (0.02: two percent).
-    pub noise: f64,
+    /// How far the same thing measured twice was from 1 in the same run (0.02: two percent); `None` where nothing
+    /// was: then the rounds' spread is all that is known.
+    pub noise: Option<f64>,
     /// The ratios' median.
     pub ratio: Interval,
     /// The values' median.
@@ -36,7 +37,7 @@ impl Measurement {
         against: impl Into<String>,
         (values, unit): (Vec<f64>, &'static str),
         ratios: Vec<f64>,
-        noise: f64,
+        noise: Option<f64>,
     ) -> Self {
         Self {
             name: name.into(),

@@ -97,84 +97,95 @@ const CLIENT: &str = "c0";
 const SERVER: &str = "s0";
 const ADDRESS: &str = "10.88.0.2:443";
 
-/// Measures.
-///
-/// # Errors
-/// When namespaces cannot be made, handshakes fail, or an observer cannot be had.
-pub fn measure(object: &[u8], plan: Plan) -> Result<Vec<Measurement>> {
-    let mut stand = Stand::new(object, plan.handshakes)?;
-    let mut observers = vec![
-        Observer::None,
-        Observer::Empty,
-        Observer::Probe,
-        Observer::Tap,
-    ];
-    if installed("tcpdump") {
-        observers.push(Observer::Tcpdump);
-    }
-    let mut quads: Vec<Vec<[Block; 4]>> = observers.iter().map(|_| Vec::new()).collect();
-    stand.block(Observer::None)?; // once unmeasured
-    for round in 0..plan.quads {
-        for place in 0..observers.len() {
-            let which = (place + round) % observers.len();
-            let with = observers[which];
-            let order = if round % 2 == 0 {
-                [Observer::None, with, with, Observer::None]
-            } else {
-                [with, Observer::None, Observer::None, with]
-            };
-            let mut blocks = Vec::new();
-            for observer in order {
-                blocks.push(stand.block(observer)?);
-            }
-            let Ok(mut blocks) = <[Block; 4]>::try_from(blocks) else {
-                bail!("four blocks are a quad");
-            };
-            if round % 2 != 0 {
-                blocks.swap(0, 1);
-                blocks.swap(2, 3);
-            }
-            quads[which].push(blocks);
+/// Measures all observers, again and again.
+pub struct Session {
+    stand: Stand,
+    plan: Plan,
+    /// Each with its quads: without, with, with, without.
+    observers: Vec<(Observer, Vec<[Block; 4]>)>,
+    /// Nanoseconds of the shipped program in place, and in those of the empty one.
+    in_place: (Vec<f64>, Vec<f64>),
+}
+
+impl Session {
+    /// With an object that has the shipped programs and maps.
+    ///
+    /// # Errors
+    /// When namespaces cannot be made, or programs not be loaded.
+    pub fn new(object: &[u8], plan: Plan) -> Result<Self> {
+        let mut observers = vec![
+            Observer::None,
+            Observer::Empty,
+            Observer::Probe,
+            Observer::Tap,
+        ];
+        if installed("tcpdump") {
+            observers.push(Observer::Tcpdump);
         }
+        let mut stand = Stand::new(object, plan.handshakes)?;
+        stand.block(Observer::None)?; // once unmeasured
+        Ok(Self {
+            stand,
+            plan,
+            observers: observers.into_iter().map(|one| (one, Vec::new())).collect(),
+            in_place: Default::default(),
+        })
     }
-    let mut all = Vec::new();
-    for (figure, what, value) in [
-        (
-            "time",
-            "time of a handshake",
-            Block::time as fn(&Block) -> f64,
-        ),
-        (
-            "processor",
-            "processor time of a handshake, both ends",
-            Block::processor,
-        ),
-    ] {
+
+    /// The plan's quads once more.
+    ///
+    /// # Errors
+    /// When handshakes fail, or an observer cannot be had.
+    pub fn measure(&mut self) -> Result<Vec<Measurement>> {
+        for round in 0..self.plan.quads {
+            for place in 0..self.observers.len() {
+                let which = (place + round) % self.observers.len();
+                let with = self.observers[which].0;
+                let quad = self.stand.quad(with, round % 2 == 0)?;
+                self.observers[which].1.push(quad);
+            }
+        }
+        self.stand.in_place(self.plan.quads, &mut self.in_place)?;
+        let mut all = self.of("time", "time of a handshake", Block::time);
+        let what = "processor time of a handshake, both ends";
+        all.extend(self.of("processor", what, Block::processor));
+        let (ratios, values) = self.in_place.clone();
+        all.push(Measurement::new(
+            "program.in_place",
+            "a packet of a handshake, in place",
+            "an empty program in place",
+            (values, "ns"),
+            ratios,
+            None,
+        ));
+        Ok(all)
+    }
+
+    /// One figure of all observers.
+    fn of(&self, figure: &str, what: &str, value: fn(&Block) -> f64) -> Vec<Measurement> {
         let ratios = |quads: &[[Block; 4]]| -> Vec<f64> {
             let ratio = |[before, with, also, after]: &[Block; 4]| {
                 (value(with) + value(also)) / (value(before) + value(after))
             };
             quads.iter().map(ratio).collect()
         };
-        let noise = noise(&ratios(&quads[0]));
-        for (observer, quads) in observers.iter().zip(&quads) {
-            let values = quads.iter().map(|quad| value(&quad[1])).collect();
-            all.push(Measurement::new(
+        let control = self
+            .observers
+            .iter()
+            .find(|(one, _)| *one == Observer::None);
+        let noise = control.map(|(_, quads)| noise(&ratios(quads)));
+        let measurement = |(observer, quads): &(Observer, Vec<[Block; 4]>)| {
+            Measurement::new(
                 format!("handshakes.{figure}.{}", observer.name()),
                 format!("{what}, with {}", observer.what()),
                 "nothing",
-                (values, "us"),
+                (quads.iter().map(|quad| value(&quad[1])).collect(), "us"),
                 ratios(quads),
-                if *observer == Observer::None {
-                    0.0
-                } else {
-                    noise
-                },
-            ));
-        }
+                noise.filter(|_| *observer != Observer::None),
+            )
+        };
+        self.observers.iter().map(measurement).collect()
     }
-    all.push(stand.in_place(plan)?);
-    Ok(all)
 }
 
 /// Some handshakes in a row: microseconds of each.
@@ -320,12 +331,27 @@ impl Stand {
         Ok(())
     }
 
+    /// Without, with, with, without; or the other way round. What is returned is in the first order.
+    fn quad(&mut self, with: Observer, first: bool) -> Result<[Block; 4]> {
+        let none = Observer::None;
+        if first {
+            let [before, one] = [self.block(none)?, self.block(with)?];
+            return Ok([before, one, self.block(with)?, self.block(none)?]);
+        }
+        let [one, before] = [self.block(with)?, self.block(none)?];
+        let [after, two] = [self.block(none)?, self.block(with)?];
+        Ok([before, one, two, after])
+    }
+
     /// Nanoseconds of the shipped program in place, on average over the packets of handshakes, in empty ones:
     /// with cold caches, and with what the kernel's own counting costs in both.
-    fn in_place(&mut self, plan: Plan) -> Result<Measurement> {
+    fn in_place(
+        &mut self,
+        rounds: usize,
+        (ratios, values): &mut (Vec<f64>, Vec<f64>),
+    ) -> Result<()> {
         let _counting = aya::sys::enable_stats(aya::sys::Stats::RunTime)?;
-        let (mut ratios, mut values) = (Vec::new(), Vec::new());
-        for _ in 0..plan.quads {
+        for _ in 0..rounds {
             let [empty, probe] = [Observer::Empty, Observer::Probe].map(|observer| {
                 let before = self.ran(observer)?;
                 self.block(observer)?;
@@ -338,14 +364,7 @@ impl Stand {
             ratios.push(probe / empty);
             values.push(probe);
         }
-        Ok(Measurement::new(
-            "program.in_place",
-            "a packet of a handshake, in place",
-            "an empty program in place",
-            (values, "ns"),
-            ratios,
-            0.0,
-        ))
+        Ok(())
     }
 
     /// How long a program ran so far, and how often.

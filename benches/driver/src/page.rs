@@ -164,14 +164,15 @@ fn measurements(report: &Report) -> String {
     for one in &report.measurements {
         let _infallible = write!(
             rows,
-            "<tr><td><code>{}</code><td>{}<td>{}<td class=n>{}<td class=n>{} {}<td class=n>{:.1} %",
+            "<tr><td><code>{}</code><td>{}<td>{}<td class=n>{}<td class=n>{} {}<td class=n>{}",
             escaped(&one.name),
             escaped(&one.what),
             escaped(&one.against),
             with(one.ratio),
             short(one.value.median),
             one.unit,
-            one.noise * 100.0,
+            one.noise
+                .map_or(String::new(), |noise| format!("{:.1} %", noise * 100.0)),
         );
     }
     format!("<table><tr><th>name<th>what<th>against<th>ratio<th>itself<th>control{rows}</table>")

@@ -7,13 +7,14 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
-use crate::measurement::Measurement;
+use crate::measurement::{Measurement, noise};
 
 #[derive(Deserialize)]
 struct Line {
     name: String,
     bytes: usize,
     ours: Vec<f64>,
+    again: Vec<f64>,
     tls_parser: Vec<f64>,
     touch: Vec<f64>,
 }
@@ -36,6 +37,8 @@ pub fn measure(program: &Path, rounds: usize) -> Result<Vec<Measurement>> {
     let mut all = Vec::new();
     for line in String::from_utf8(output.stdout)?.lines() {
         let line: Line = serde_json::from_str(line)?;
+        let twice = line.again.iter().zip(&line.ours);
+        let noise = noise(&twice.map(|(again, ours)| again / ours).collect::<Vec<_>>());
         for (against, word, theirs) in [
             ("tls_parser", "tls-parser", &line.tls_parser),
             ("touch", "reading every byte once", &line.touch),
@@ -51,15 +54,9 @@ pub fn measure(program: &Path, rounds: usize) -> Result<Vec<Measurement>> {
                 word,
                 (line.ours.clone(), "ns"),
                 pairs.map(|(ours, theirs)| ours / theirs).collect(),
-                drift(theirs),
+                Some(noise),
             ));
         }
     }
     Ok(all)
-}
-
-/// How far neighbouring rounds of the same differ, as a median: nothing was measured twice in one.
-fn drift(samples: &[f64]) -> f64 {
-    let ratios: Vec<f64> = samples.windows(2).map(|pair| pair[1] / pair[0]).collect();
-    crate::measurement::noise(&ratios)
 }

@@ -9,13 +9,14 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use aya::maps::{MapData, PerCpuArray, ProgramArray, RingBuf};
+use aya::maps::{HashMap, MapData, PerCpuArray, ProgramArray, RingBuf};
 use aya::programs::{ProgramFd, SchedClassifier, TestRun as _, TestRunOptions};
 use aya::{Ebpf, EbpfLoader};
 use gauntlet_benches::{ALERT, client_hello, server_hello};
 use gauntlet_probes::load::{self, Settings};
 use gauntlet_probes::object;
 use gauntlet_wire::counters::Counter;
+use gauntlet_wire::packet::FlowKey;
 use nix::sys::time::TimeValLike as _;
 use nix::time::{ClockId, clock_gettime};
 
@@ -24,6 +25,8 @@ use crate::measurement::{Measurement, noise};
 
 /// How many connections are measured in a row: their state stays in the second cache.
 const FLOWS: u16 = 64;
+/// Bytes of a connection's key.
+const KEY: usize = size_of::<FlowKey>();
 /// How many others are under way beside them.
 const BESIDE: u16 = 1_000;
 /// The payload of a packet inside a record, and how many of them a record holds.
@@ -33,6 +36,7 @@ const PIECES: u32 = 128;
 /// The kinds of packets, in the order in which they are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
+    Floor,
     NonTcp,
     Bulk,
     Ack,
@@ -44,7 +48,8 @@ enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
+        Self::Floor,
         Self::NonTcp,
         Self::Bulk,
         Self::Ack,
@@ -57,6 +62,7 @@ impl Kind {
 
     const fn name(self) -> &'static str {
         match self {
+            Self::Floor => "program.floor",
             Self::NonTcp => "program.non_tcp",
             Self::Bulk => "program.bulk",
             Self::Ack => "program.ack",
@@ -70,6 +76,7 @@ impl Kind {
 
     const fn what(self) -> &'static str {
         match self {
+            Self::Floor => "no packet at all: an entry in a table is found, and the time taken",
             Self::NonTcp => "UDP packet",
             Self::Bulk => "data of a connection that is not followed",
             Self::Ack => "bare acknowledgement",
@@ -94,46 +101,63 @@ struct Stand {
     hello: Vec<u8>,
 }
 
-/// Measures all kinds, so many rounds of them, with an object that has the shipped programs and maps.
-///
-/// # Errors
-/// When the programs cannot be loaded or run, or did something else than was meant.
-pub fn measure(object: &[u8], rounds: usize) -> Result<Vec<Measurement>> {
-    let mut stand = Stand::new(object)?;
-    let mut control = Vec::new();
-    let mut ratios = [const { Vec::new() }; Kind::ALL.len()];
-    let mut values = ratios.clone();
-    stand.beside()?;
-    // Once unmeasured: caches, and the processor's clock.
-    for round in 0..=rounds {
-        let mut empty = stand.empty()?;
-        for (kind, (ratios, values)) in Kind::ALL
-            .into_iter()
-            .zip(ratios.iter_mut().zip(&mut values))
-        {
-            let took = stand.one(kind, empty)?;
-            let after = stand.empty()?;
-            if round > 0 {
-                control.push(after / empty);
-                ratios.push(took / f64::midpoint(empty, after));
-                values.push(took);
-            }
-            empty = after;
-        }
+/// Measures all kinds, again and again.
+pub struct Session {
+    stand: Stand,
+    control: Vec<f64>,
+    /// By kind.
+    ratios: [Vec<f64>; Kind::ALL.len()],
+    values: [Vec<f64>; Kind::ALL.len()],
+}
+
+impl Session {
+    /// With an object that has the shipped programs and maps.
+    ///
+    /// # Errors
+    /// When the programs cannot be loaded.
+    pub fn new(object: &[u8]) -> Result<Self> {
+        let mut stand = Stand::new(object)?;
+        stand.beside()?;
+        Ok(Self {
+            stand,
+            control: Vec::new(),
+            ratios: Default::default(),
+            values: Default::default(),
+        })
     }
-    let noise = noise(&control);
-    let of = |(kind, (ratios, values)): (Kind, (Vec<f64>, Vec<f64>))| {
-        Measurement::new(
-            kind.name(),
-            kind.what(),
-            "an empty program",
-            (values, "ns"),
-            ratios,
-            noise,
-        )
-    };
-    let all = Kind::ALL.into_iter().zip(ratios.into_iter().zip(values));
-    Ok(all.map(of).collect())
+
+    /// So many rounds more.
+    ///
+    /// # Errors
+    /// When the programs cannot be run, or did something else than was meant.
+    pub fn measure(&mut self, rounds: usize) -> Result<Vec<Measurement>> {
+        // Once unmeasured: caches, and the processor's clock.
+        for round in 0..=rounds {
+            let mut empty = self.stand.empty()?;
+            for (at, kind) in Kind::ALL.into_iter().enumerate() {
+                let took = self.stand.one(kind, empty)?;
+                let after = self.stand.empty()?;
+                if round > 0 {
+                    self.control.push(after / empty);
+                    self.ratios[at].push(took / f64::midpoint(empty, after));
+                    self.values[at].push(took);
+                }
+                empty = after;
+            }
+        }
+        let noise = noise(&self.control);
+        let of = |(at, kind): (usize, Kind)| {
+            Measurement::new(
+                kind.name(),
+                kind.what(),
+                "an empty program",
+                (self.values[at].clone(), "ns"),
+                self.ratios[at].clone(),
+                Some(noise),
+            )
+        };
+        Ok(Kind::ALL.into_iter().enumerate().map(of).collect())
+    }
 }
 
 impl Stand {
@@ -141,10 +165,13 @@ impl Stand {
         let settings = Settings::default();
         let mut shipped = load::load_object(object, &settings)?;
         let mut bench = EbpfLoader::new().load(object::BENCH)?;
-        for name in ["empty", "next_port", "next_bytes"] {
+        let map = |ebpf: &mut Ebpf, name| ebpf.take_map(name).context(name);
+        // A connection whose key is all zero.
+        let mut table: HashMap<_, [u8; KEY], u64> = map(&mut bench, "TABLE")?.try_into()?;
+        table.insert([0; KEY], 0, 0)?;
+        for name in ["empty", "floor", "next_port", "next_bytes"] {
             classifier(&mut bench, name)?.load()?;
         }
-        let map = |ebpf: &mut Ebpf, name| ebpf.take_map(name).context(name);
         Ok(Self {
             target: map(&mut bench, "TARGET")?.try_into()?,
             counts: map(&mut shipped, object::COUNTS)?.try_into()?,
@@ -169,6 +196,7 @@ impl Stand {
             port: 50_000,
         };
         match kind {
+            Kind::Floor => repeated(classifier(&mut self.bench, "floor")?, &udp(&[0; 64])),
             Kind::NonTcp => self.same(&udp(&[0; 1_024])),
             Kind::Bulk => self.same(&stranger.says(ACK, 1, &[0xa5; 1_024])),
             Kind::Ack => self.same(&stranger.says(ACK, 1, &[])),

@@ -183,8 +183,9 @@ impl Report {
     fn notes(&self, table: &mut String) {
         let mut floors: Vec<(&str, f64)> = Vec::new();
         for one in &self.measurements {
-            if !floors.iter().any(|(against, _)| *against == one.against) {
-                floors.push((&one.against, one.noise));
+            let told = floors.iter().any(|(against, _)| *against == one.against);
+            if let Some(noise) = one.noise.filter(|_| !told) {
+                floors.push((&one.against, noise));
             }
         }
         let mut line = |line: String| {
@@ -252,7 +253,7 @@ mod tests {
         let text =
             format!("[[budget]]\nof = \"x\"\nat_most = 1.3\nreason = \"r\"\nstable = {stable}\n");
         let ratios = vec![ratio; 9];
-        let measured = Measurement::new("x", "", "y", (ratios.clone(), "ns"), ratios, 0.01);
+        let measured = Measurement::new("x", "", "y", (ratios.clone(), "ns"), ratios, Some(0.01));
         Report::new(
             machine(),
             quick,

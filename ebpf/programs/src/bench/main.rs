@@ -4,6 +4,7 @@
 //! | program | does |
 //! |---|---|
 //! | `empty` | nothing |
+//! | `floor` | finds an entry in a table by a connection's key, and takes the time: what nobody who follows one can do without |
 //! | `next_port` | adds one to the source port, then hands over |
 //! | `next_bytes` | adds the payload's length to the sequence number, then hands over |
 //! | `ring_128`, `ring_512` | tell an event of so many bytes as the shipped programs do |
@@ -22,12 +23,21 @@ use aya_ebpf::bindings::{BPF_F_CURRENT_CPU, TC_ACT_UNSPEC};
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use aya_ebpf::helpers::generated::bpf_perf_event_output;
 use aya_ebpf::macros::{classifier, map};
-use aya_ebpf::maps::{PerCpuArray, PerfEventByteArray, ProgramArray, RingBuf};
+use aya_ebpf::maps::{Array, HashMap, PerCpuArray, PerfEventByteArray, ProgramArray, RingBuf};
 use aya_ebpf::programs::TcContext;
+use gauntlet_wire::packet::FlowKey;
 
 /// What is measured.
 #[map]
 static TARGET: ProgramArray = ProgramArray::with_max_entries(1, 0);
+
+/// Connections, as many as the shipped table may have.
+#[map]
+static TABLE: HashMap<FlowKey, u64> = HashMap::with_max_entries(8_192, 0);
+
+/// The connection that `floor` looks for.
+#[map]
+static KEY: Array<FlowKey> = Array::with_max_entries(1, 0);
 
 /// Events of `ring_*`. The loader sets its size.
 #[map]
@@ -51,6 +61,21 @@ const PAYLOAD: u32 = 54;
 
 #[classifier]
 fn empty(_: TcContext) -> i32 {
+    TC_ACT_UNSPEC
+}
+
+#[classifier]
+fn floor(_: TcContext) -> i32 {
+    let Some(key) = KEY.get_ptr(0) else {
+        return TC_ACT_UNSPEC;
+    };
+    // SAFETY: an element of a map, which nobody writes meanwhile.
+    if let Some(found) = TABLE.get_ptr_mut(unsafe { &*key }) {
+        // SAFETY: the helper has no preconditions.
+        let now = unsafe { bpf_ktime_get_ns() };
+        // SAFETY: an element of a map; one program at a time is run.
+        unsafe { *found = now };
+    }
     TC_ACT_UNSPEC
 }
 
