@@ -30,5 +30,7 @@ pub const CLASSES: &str = "CLASSES";
 pub const TLS_PORTS: &str = "TLS_PORTS";
 /// Whether packets come with the time of a capture file: a constant.
 pub const CAPTURE_TIME: &str = "CAPTURE_TIME";
+/// Whether packets that cannot matter leave at once: a constant.
+pub const GLANCE: &str = "GLANCE";
 /// The tail call's table.
 pub const NEXT: &str = "NEXT";

@@ -169,6 +169,7 @@ pub(crate) fn watch(arguments: &Arguments) -> anyhow::Result<()> {
         ring_bytes: ring_bytes(arguments.ring).context("--ring")?,
         tls_ports: arguments.tls_port.clone(),
         capture_time: false,
+        glance: true,
     };
     // Before anything is watched: its handshakes' secrets come after this.
     let hidden = HiddenWait::new(arguments.keylog.as_deref())?;

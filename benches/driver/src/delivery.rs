@@ -184,10 +184,20 @@ struct Run {
     processor: f64,
 }
 
+/// Whether readers say that they are awake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Speech {
+    /// As they should.
+    Speaks,
+    /// Never, so that the kernel wakes them by its own policy: what measurements are shown to notice.
+    Mute,
+}
+
 /// Measures all ways, again and again.
 pub struct Session {
     stand: Stand,
     plan: Plan,
+    speech: Speech,
     /// By round.
     runs: Vec<Vec<Run>>,
 }
@@ -197,10 +207,11 @@ impl Session {
     ///
     /// # Errors
     /// When the programs cannot be loaded.
-    pub fn new(plan: Plan) -> Result<Self> {
+    pub fn new(plan: Plan, speech: Speech) -> Result<Self> {
         Ok(Self {
             stand: Stand::new()?,
             plan,
+            speech,
             runs: Vec::new(),
         })
     }
@@ -242,7 +253,7 @@ impl Session {
                     if way.program(bytes).is_none() && bytes != sizes[0] {
                         continue;
                     }
-                    let run = self.stand.run(way, rate, bytes, time);
+                    let run = self.stand.run(way, rate, bytes, time, self.speech);
                     runs.push(run.with_context(|| format!("{} at {rate}/s", way.word()))?);
                     // Whoever had to wait for these two processors has them now.
                     thread::sleep(time / 4);
@@ -314,12 +325,18 @@ fn measurements(runs: &[Vec<Run>]) -> Vec<Measurement> {
     let share = |run: &Run| run.delivered as f64 / run.offered as f64;
     let mut all = Vec::new();
     for (way, name) in [
-        (Way::Latency, "delivery.latency.delivered"),
-        (Way::Balanced, "delivery.balanced.delivered"),
-        (Way::Quiet, "delivery.quiet.delivered"),
+        (Way::Latency, "latency"),
+        (Way::Balanced, "balanced"),
+        (Way::Quiet, "quiet"),
     ] {
+        let what = ("made a second, of 200 K", "what was wanted");
+        let wanted = |_: &[Run]| Some(f64::from(HIGH));
+        let made = |run: &Run| run.made;
+        let called = format!("delivery.{name}.made");
+        all.push(ratio(&called, what, "/s", (way, HIGH), made, &wanted));
         let what = ("delivered, at 200 K/s", "what was offered");
-        all.push(ratio(name, what, "", (way, HIGH), share, &one));
+        let called = format!("delivery.{name}.delivered");
+        all.push(ratio(&called, what, "", (way, HIGH), share, &one));
     }
     let what = ("p99, at 200 K/s", "p99 of a spin echo");
     let floor = p99_of(Way::SpinEcho, HIGH);
@@ -438,7 +455,14 @@ impl Stand {
         })
     }
 
-    fn run(&mut self, way: Way, rate: u32, bytes: u32, time: Duration) -> Result<Run> {
+    fn run(
+        &mut self,
+        way: Way,
+        rate: u32,
+        bytes: u32,
+        time: Duration,
+        speech: Speech,
+    ) -> Result<Run> {
         let before = self.losses()?;
         self.reader.silent();
         let program = match way.program(bytes) {
@@ -462,7 +486,10 @@ impl Stand {
                 match way {
                     Way::Perf => read_perf(perf, link, &mut latencies)?,
                     Way::SpinEcho | Way::EventFd => echo(way, link, &mut latencies)?,
-                    _ => read_ring(ring, reader, way.delivery(), link, &mut latencies)?,
+                    _ => {
+                        let reader = (speech == Speech::Speaks).then_some(reader);
+                        read_ring(ring, reader, way.delivery(), link, &mut latencies)?;
+                    }
                 }
                 let share = (spent()? - start.1).as_secs_f64() / start.0.elapsed().as_secs_f64();
                 anyhow::Ok((latencies, share))
@@ -563,12 +590,13 @@ fn produce(
 
 fn read_ring(
     ring: &mut RingBuf<MapData>,
-    reader: &Reader,
+    reader: Option<&Reader>,
     delivery: Option<Delivery>,
     link: &Link,
     latencies: &mut Vec<f64>,
 ) -> Result<()> {
     let mut pace = delivery.map(Pace::new);
+    let says = |what: fn(&Reader)| reader.map_or((), what);
     loop {
         let over = link.over.load(Ordering::Acquire);
         let mut came = false;
@@ -581,17 +609,17 @@ fn read_ring(
         }
         match pace.as_mut().map(|pace| pace.next(came, Instant::now())) {
             Some(Wait::Not) => {
-                reader.wakes();
+                says(Reader::wakes);
                 spin_loop();
             }
             Some(Wait::Pause(time)) => {
-                reader.wakes();
+                says(Reader::wakes);
                 thread::sleep(time);
             }
             Some(Wait::Sleep) => {
-                reader.sleeps();
+                says(Reader::sleeps);
                 wait([ring.as_fd()], link)?;
-                reader.wakes();
+                says(Reader::wakes);
             }
             None => wait([ring.as_fd()], link)?,
         }

@@ -9,12 +9,14 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result};
 use clap::Parser;
 use gauntlet_bench::budget::Verdict;
+use gauntlet_bench::delivery::Speech;
 use gauntlet_bench::machine::Machine;
 use gauntlet_bench::measurement::Measurement;
 use gauntlet_bench::page::page;
 use gauntlet_bench::report::Report;
 use gauntlet_bench::{budget, delivery, overhead, parser, program};
 use gauntlet_cli::exit;
+use gauntlet_probes::load::Settings;
 use gauntlet_probes::{object, privileges};
 
 /// Measures the probe against its budgets
@@ -91,16 +93,18 @@ fn run(arguments: &Arguments) -> Result<u8> {
         Ok::<_, anyhow::Error>(measured)
     };
 
-    let mut programs = program::Session::new(&object).context("cost of the program")?;
+    let mut programs =
+        program::Session::new(&object, &Settings::default()).context("cost of the program")?;
     let measured = settled(&mut || programs.measure(rounds));
     let mut measurements = measured.context("cost of the program")?;
     let measured = settled(&mut || parser::measure(&arguments.parser, rounds));
     measurements.extend(measured.context("cost of the parser")?);
-    let mut delivery = delivery::Session::new(if quick {
+    let plan = if quick {
         delivery::Plan::QUICK
     } else {
         delivery::Plan::FULL
-    })?;
+    };
+    let mut delivery = delivery::Session::new(plan, Speech::Speaks)?;
     let measured = settled(&mut || delivery.measure());
     measurements.extend(measured.context("delivery of events")?);
     let plan = if quick {

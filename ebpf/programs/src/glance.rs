@@ -17,6 +17,18 @@ const TCP: u8 = 6;
 const ETHERNET: usize = 14;
 const FRAGMENT: u16 = 0x3fff_u16.to_be();
 
+/// 0 where every packet takes the long way: what measurements are shown to notice. Set by the loader, so that
+/// live programs have no trace of it.
+#[unsafe(no_mangle)]
+static GLANCE: u8 = 1;
+
+/// Whether this way out may be taken.
+#[inline(always)]
+pub(crate) fn allowed() -> bool {
+    // SAFETY: a constant of this object, which only the loader changes, before the kernel sees it.
+    unsafe { core::ptr::read_volatile(&GLANCE) != 0 }
+}
+
 /// Whether there is nothing to do with a packet.
 #[inline(always)]
 pub(crate) fn nothing_to_do(context: &TcContext) -> bool {
@@ -26,36 +38,36 @@ pub(crate) fn nothing_to_do(context: &TcContext) -> bool {
     }
     // SAFETY: the context is readable as long as the program runs.
     let known = unsafe { (*context.skb.skb).protocol } as u16;
-    let ether_type = half(at + 12);
+    let ether_type = half::<12>(at);
     if ether_type != known {
         return false;
     }
-    let network = at + ETHERNET;
     match ether_type {
-        IPV4 if byte(network) == 0x45 && half(network + 6) & FRAGMENT == 0 => {
-            let length = u32::from(u16::from_be(half(network + 2)));
-            let addresses = word(network + 12) ^ word(network + 16);
-            byte(network + 9) != TCP || tcp(context, network + 20, 34, length, addresses)
+        IPV4 if byte::<14>(at) == 0x45 && half::<20>(at) & FRAGMENT == 0 => {
+            let length = u32::from(u16::from_be(half::<16>(at)));
+            let addresses = word::<26>(at) ^ word::<30>(at);
+            byte::<23>(at) != TCP || tcp::<34>(context, at, length, addresses)
         }
-        IPV6 if byte(network) >> 4 == 6 && byte(network + 6) == TCP => {
-            if network + 60 > context.data_end() {
+        IPV6 if byte::<14>(at) >> 4 == 6 && byte::<20>(at) == TCP => {
+            if at + ETHERNET + 60 > context.data_end() {
                 return false;
             }
-            let length = u32::from(u16::from_be(half(network + 4)));
+            let length = u32::from(u16::from_be(half::<18>(at)));
             let length = if length == 0 { 0 } else { length + 40 };
-            let addresses = word(network + 20) ^ word(network + 36);
-            tcp(context, network + 40, 54, length, addresses)
+            let addresses = word::<34>(at) ^ word::<50>(at);
+            tcp::<54>(context, at, length, addresses)
         }
         _ => false,
     }
 }
 
-/// The same, from the TCP header on, which is `offset` bytes into the packet and all there.
+/// The same of the TCP header that is `HEADER` bytes into the packet, and whole.
 #[inline(always)]
-fn tcp(context: &TcContext, at: usize, offset: u32, length: u32, addresses: u32) -> bool {
-    let header = u32::from(byte(at + 12) >> 4) * 4;
-    let flags = byte(at + 13);
-    let payload = offset + header;
+fn tcp<const HEADER: i16>(context: &TcContext, at: usize, length: u32, addresses: u32) -> bool {
+    let at = at + HEADER as usize;
+    let header = u32::from(byte::<12>(at) >> 4) * 4;
+    let flags = byte::<13>(at);
+    let payload = HEADER as u32 + header;
     let whole = context.len();
     let end = if length != 0 && ETHERNET as u32 + length < whole {
         ETHERNET as u32 + length
@@ -68,7 +80,7 @@ fn tcp(context: &TcContext, at: usize, offset: u32, length: u32, addresses: u32)
     if payload == end && flags & (Segment::FIN | Segment::RST) == 0 {
         return true; // a bare acknowledgement
     }
-    let ports = word(at);
+    let ports = word::<0>(at);
     let slot = slot_of(addresses, (ports ^ ports >> 16) as u16);
     !held::may_hold(slot)
 }

@@ -47,7 +47,7 @@ const STEPS: u32 = 16;
 fn gauntlet_watch(context: TcContext) -> i32 {
     #[cfg(feature = "planted-refusal")]
     planted::needs_6_1();
-    if glance::nothing_to_do(&context) {
+    if glance::allowed() && glance::nothing_to_do(&context) {
         return TC_ACT_UNSPEC;
     }
     if let Some(parsed) = packet()
