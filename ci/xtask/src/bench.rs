@@ -20,6 +20,16 @@ pub(crate) struct Options {
     out: Option<PathBuf>,
 }
 
+impl Options {
+    /// `--quick`, for the gate.
+    pub(crate) const fn quick() -> Self {
+        Self {
+            quick: true,
+            out: None,
+        }
+    }
+}
+
 pub(crate) fn run(options: &Options) -> Result<u8> {
     if let Some(code) = setup::blocked(setup::Scope::Build)? {
         return Ok(code);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use gauntlet_probes::attach::Hook;
+use gauntlet_probes::delivery::SLEEP;
 use gauntlet_probes::interfaces::Selection;
 use gauntlet_probes::load::Settings;
 use gauntlet_probes::probe::Probe;
@@ -20,6 +21,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         Trial::test("losses::a_full_ring_is_counted_exactly", full_ring),
         Trial::test("losses::a_full_flow_table_is_counted_exactly", full_table),
         Trial::test("losses::a_stall_is_told_once", stall),
+        Trial::test("losses::however_delivered_all_are_told", delivered),
         Trial::test(
             "losses::connections_are_held_as_long_as_they_are_in_the_table",
             held,
@@ -130,6 +132,33 @@ fn full_table() -> Result<(), Failed> {
     same(full, OPEN - ROOM)?;
     same(ended.lost(), full)?;
     same(ended.events.len() as u64, ROOM + 1)
+}
+
+/// By each way of delivery: one at a time, so that the reader sleeps in between, and many at once.
+fn delivered() -> Result<(), Failed> {
+    const ALONE: usize = 20;
+    const AT_ONCE: u32 = 1_000;
+    let stand = Stand::new()?;
+    for delivery in ["quiet", "balanced", "latency"] {
+        let mut watch = Watch::start(&stand.server, &["-i", SERVER, "--delivery", delivery])?;
+        let mut slow = 0;
+        for number in 0..ALONE {
+            let name = format!("{number}.test");
+            let said = std::time::Instant::now();
+            fail(&stand, server_addresses()[0], &name, UNKNOWN_CA)?;
+            watch.event_of(&name)?;
+            // A reader that nobody wakes would see most of them at the end of its longest sleep.
+            slow += usize::from(said.elapsed() > SLEEP / 4);
+        }
+        if slow > ALONE / 2 {
+            return Err(format!("{delivery}: {slow} of {ALONE} events came late").into());
+        }
+        flood(&stand, AT_ONCE, 1, Order::Each)?;
+        let ended = watch.finish()?;
+        let told = ended.events.len() as u64 + ended.count("ring_full");
+        same(told, ALONE as u64 + u64::from(AT_ONCE))?;
+    }
+    Ok(())
 }
 
 /// What lets packets leave at once must count each connection in the table, and no other: whoever opens, replaces
