@@ -178,13 +178,13 @@ fn hand_over(context: &TcContext) -> i32 {
 
 /// A field of the packet in hand, to be changed.
 #[inline(always)]
-fn field<T>(context: &TcContext, at: usize) -> Option<&mut T> {
+fn field<T>(context: &TcContext, at: usize) -> Option<&'static mut T> {
     let start = context.data() + at;
     if start + size_of::<T>() > context.data_end() {
         return None;
     }
     // SAFETY: inside the linear part, as was just checked (and as the verifier checks again); an array of
-    // bytes needs no alignment, and nobody else has the packet.
+    // bytes needs no alignment, and nobody else has the packet as long as the program runs.
     Some(unsafe { &mut *(start as *mut T) })
 }
 
