@@ -12,6 +12,17 @@ const BLUE: RGBColor = RGBColor(38, 98, 168);
 const RED: RGBColor = RGBColor(190, 30, 30);
 const GREY: RGBColor = RGBColor(110, 110, 110);
 
+/// One for each way of delivery, that can be told apart on white.
+const COLORS: [RGBColor; 7] = [
+    RGBColor(190, 30, 30),
+    RGBColor(23, 107, 44),
+    RGBColor(38, 98, 168),
+    RGBColor(128, 60, 150),
+    RGBColor(200, 110, 0),
+    RGBColor(110, 110, 110),
+    RGBColor(0, 130, 140),
+];
+
 /// A bar: what, the ratio, the budget.
 type Bar<'r> = (String, Interval, Option<f64>, &'r Measurement);
 
@@ -25,7 +36,7 @@ pub fn programs(report: &Report) -> Result<Option<String>> {
         |one| one.name.starts_with("program."),
         |one| one.what.clone(),
     );
-    drawn(&chosen, "empty programs", 0.0)
+    drawn(&chosen, "empty programs", Shape::Bars)
 }
 
 /// What parsing costs.
@@ -38,7 +49,7 @@ pub fn parsers(report: &Report) -> Result<Option<String>> {
         |one| one.name.starts_with("parser.") && one.name.ends_with(".tls_parser"),
         |one| one.what.clone(),
     );
-    drawn(&chosen, "times tls-parser", 0.0)
+    drawn(&chosen, "times tls-parser", Shape::Bars)
 }
 
 /// What observers cost.
@@ -54,9 +65,7 @@ pub fn observers(report: &Report) -> Result<Option<String>> {
                 .replace("processor time of a handshake, both ends", "processor")
         },
     );
-    let low = chosen.iter().map(|(_, ratio, ..)| ratio.low);
-    let floor = low.fold(1.0, f64::min) - 0.01;
-    drawn(&chosen, "times a handshake without", floor)
+    drawn(&chosen, "times a handshake without", Shape::Points)
 }
 
 fn bars<'r>(
@@ -77,11 +86,27 @@ fn bars<'r>(
         .collect()
 }
 
-/// Bars that lie, from `floor` to their medians.
-fn drawn(bars: &[Bar<'_>], unit: &str, floor: f64) -> Result<Option<String>> {
+/// How a ratio is drawn.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Shape {
+    /// From nothing to the median.
+    Bars,
+    /// At the median, beside 1: what matters is how far from that.
+    Points,
+}
+
+/// Ratios, one below the other, with their intervals and budgets.
+fn drawn(bars: &[Bar<'_>], unit: &str, shape: Shape) -> Result<Option<String>> {
     if bars.is_empty() {
         return Ok(None);
     }
+    let floor = match shape {
+        Shape::Bars => 0.0,
+        Shape::Points => {
+            let low = bars.iter().map(|(_, ratio, ..)| ratio.low);
+            low.fold(1.0, f64::min) - 0.01
+        }
+    };
     let ends = bars
         .iter()
         .map(|(_, ratio, budget, _)| ratio.high.max(budget.unwrap_or(0.0)));
@@ -109,10 +134,17 @@ fn drawn(bars: &[Bar<'_>], unit: &str, floor: f64) -> Result<Option<String>> {
         let (plot, _) = chart.plotting_area().get_pixel_range();
         for (row, (label, ratio, budget, _)) in bars.iter().enumerate() {
             let middle = rows as f64 - row as f64 - 0.5;
-            chart.draw_series([Rectangle::new(
-                [(floor, middle - 0.28), (ratio.median, middle + 0.28)],
-                BLUE.mix(0.75).filled(),
-            )])?;
+            match shape {
+                Shape::Bars => chart.draw_series([Rectangle::new(
+                    [(floor, middle - 0.28), (ratio.median, middle + 0.28)],
+                    BLUE.mix(0.75).filled(),
+                )])?,
+                Shape::Points => {
+                    let one = vec![(1.0, middle - 0.5), (1.0, middle + 0.5)];
+                    chart.draw_series([PathElement::new(one, GREY.stroke_width(1))])?;
+                    chart.draw_series([Circle::new((ratio.median, middle), 5, BLUE.filled())])?
+                }
+            };
             let lines = [
                 vec![(ratio.low, middle), (ratio.high, middle)],
                 vec![(ratio.low, middle - 0.12), (ratio.low, middle + 0.12)],
@@ -181,7 +213,7 @@ pub fn latencies(report: &Report, rate: u32) -> Result<Option<String>> {
         }
         let mut taken: Vec<i32> = Vec::new();
         for (number, row) in rows.iter().enumerate() {
-            let color = Palette99::pick(number).to_rgba();
+            let color = COLORS[number % COLORS.len()];
             let points: Vec<(f64, f64)> = (0..).map(f64::from).zip(of(row)).collect();
             chart.draw_series(LineSeries::new(points.clone(), color.stroke_width(2)))?;
             chart.draw_series(

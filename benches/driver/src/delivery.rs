@@ -124,7 +124,7 @@ impl Plan {
     /// Some minutes.
     pub const FULL: Self = Self {
         rounds: 9,
-        time: Duration::from_millis(250),
+        time: Duration::from_millis(150),
         rates: &[LOW, 50_000, HIGH],
         sizes: &[128, 512],
     };

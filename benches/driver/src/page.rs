@@ -45,7 +45,8 @@ pub fn page(report: &Report) -> Result<String> {
         put(&section(
             &format!("How long an event takes, {rate} a second"),
             "From the BPF program to the reader: half, 99 of 100, 999 of 1,000 and all events take at most so long. \
-             Medians over rounds.",
+             Medians over rounds. A floor holds one event: of those that come faster than they are read, only the \
+             last counts.",
             chart::latencies(report, rate),
         )?);
     }
