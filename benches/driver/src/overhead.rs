@@ -236,7 +236,7 @@ impl Stand {
             ip(namespace, &format!("link set {interface} up"))?;
             ip(namespace, &format!("addr add {address} dev {interface}"))?;
         }
-        let mut shipped = load::load_object(object, &Settings::default())?;
+        let shipped = load::load_object(object, &Settings::default(), object::INTERFACE)?;
         let mut bench = EbpfLoader::new().load(object::BENCH)?;
         let empty = classifier(&mut bench, "empty")?;
         empty.load()?;
@@ -247,7 +247,6 @@ impl Stand {
             }
             empty.attach("lo", TcAttachType::Ingress)
         })??;
-        let _loaded = load::program(&mut shipped, object::WATCH)?;
         let class = Class::highest();
         let (config, serve) = configs()?;
         let listener = server.run(|| TcpListener::bind(ADDRESS))??;
@@ -300,7 +299,7 @@ impl Stand {
             Observer::Tap => return Ok(Attached::Tap(self.client.run(tap)??)),
             Observer::Tcpdump => return tcpdump(&self.client).map(Attached::Tcpdump),
             Observer::Empty => classifier(&mut self.bench, "empty")?,
-            Observer::Probe => load::program(&mut self.shipped, object::WATCH)?,
+            Observer::Probe => load::program(&mut self.shipped, object::INTERFACE.watch)?,
         };
         let links = self.client.run(|| {
             let ingress = program.attach(CLIENT, TcAttachType::Ingress)?;
@@ -321,7 +320,7 @@ impl Stand {
             Attached::Program(observer, links) => {
                 let program = match observer {
                     Observer::Empty => classifier(&mut self.bench, "empty")?,
-                    _ => load::program(&mut self.shipped, object::WATCH)?,
+                    _ => load::program(&mut self.shipped, object::INTERFACE.watch)?,
                 };
                 // In the namespace: where there is no tcx, an interface is found by its name.
                 self.client
@@ -371,7 +370,7 @@ impl Stand {
     fn ran(&mut self, observer: Observer) -> Result<(Duration, u64)> {
         let (ebpf, name) = match observer {
             Observer::Empty => (&self.bench, "empty"),
-            _ => (&self.shipped, object::WATCH),
+            _ => (&self.shipped, object::INTERFACE.watch),
         };
         let info = ebpf
             .program(name)

@@ -163,7 +163,7 @@ impl Session {
 
 impl Stand {
     fn new(object: &[u8], settings: &Settings) -> Result<Self> {
-        let mut shipped = load::load_object(object, settings)?;
+        let mut shipped = load::load_object(object, settings, object::INTERFACE)?;
         let mut bench = EbpfLoader::new().load(object::BENCH)?;
         let map = |ebpf: &mut Ebpf, name| ebpf.take_map(name).context(name);
         // A connection whose key is all zero.
@@ -248,7 +248,10 @@ impl Stand {
     /// Nanoseconds of a packet that changes nothing.
     fn same(&mut self, frame: &[u8]) -> Result<f64> {
         let opened = self.count(Counter::FlowOpened)?;
-        let took = repeated(load::program(&mut self.shipped, object::WATCH)?, frame)?;
+        let took = repeated(
+            load::program(&mut self.shipped, object::INTERFACE.watch)?,
+            frame,
+        )?;
         ensure!(
             self.count(Counter::FlowOpened)? == opened,
             "a packet that was to be ignored opened a connection"
@@ -386,16 +389,18 @@ impl Stand {
 
     /// Runs the shipped program on one packet.
     fn run(&mut self, frame: &[u8]) -> Result<()> {
-        let program = load::program(&mut self.shipped, object::WATCH)?;
+        let program = load::program(&mut self.shipped, object::INTERFACE.watch)?;
         timed(program, frame, 1).map(drop)
     }
 
     fn aim(&mut self, target: Target) -> Result<()> {
         let program: ProgramFd = match target {
             Target::Empty => classifier(&mut self.bench, "empty")?.fd()?.try_clone()?,
-            Target::Shipped => load::program(&mut self.shipped, object::WATCH)?
-                .fd()?
-                .try_clone()?,
+            Target::Shipped => {
+                load::program::<SchedClassifier>(&mut self.shipped, object::INTERFACE.watch)?
+                    .fd()?
+                    .try_clone()?
+            }
         };
         Ok(self.target.set(0, &program, 0)?)
     }

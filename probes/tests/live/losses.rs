@@ -169,6 +169,7 @@ fn held() -> Result<(), Failed> {
     let selection = Selection {
         interfaces: vec![SERVER.into()],
         hook: Hook::Auto,
+        ..Selection::default()
     };
     let settings = Settings {
         flows: ROOM.try_into()?,
