@@ -58,12 +58,8 @@ enum Task {
         #[arg(value_name = "NAME")]
         names: Vec<String>,
     },
-    /// Run the benchmarks
-    Bench {
-        /// Fewer samples: a look, not a measurement
-        #[arg(long)]
-        quick: bool,
-    },
+    /// Measure the probe against its budgets
+    Bench(bench::Options),
     /// The conformance suite on real kernels in virtual machines
     Matrix(Box<matrix::Options>),
 }
@@ -80,7 +76,7 @@ fn main() -> ExitCode {
         Task::Test => gates::run(),
         Task::Fuzz(options) => fuzz::run(&options),
         Task::Faults { names } => faults::run(&names),
-        Task::Bench { quick } => bench::run(quick),
+        Task::Bench(options) => bench::run(&options),
         Task::Matrix(options) => matrix::run(&options),
     };
     match result {
