@@ -13,11 +13,13 @@ use gauntlet_cli::exit;
 mod apt;
 mod bench;
 mod child;
+mod coverage;
 mod faults;
 mod fuzz;
 mod gates;
 mod machine;
 mod matrix;
+mod mutants;
 mod paths;
 mod run;
 mod setup;
@@ -35,7 +37,7 @@ struct Cli {
 enum Task {
     /// Install whatever the machine lacks; seconds when nothing is missing
     Setup {
-        /// Also install what only some commands need (cargo-fuzz, vmtest)
+        /// Also install what only some commands need (cargo-fuzz, cargo-mutants, cargo-llvm-cov, vmtest)
         #[arg(long)]
         all: bool,
     },
@@ -58,6 +60,10 @@ enum Task {
         #[arg(value_name = "NAME")]
         names: Vec<String>,
     },
+    /// Small changes in the code (cargo-mutants), each of which a test must notice or `mutants.toml` justify
+    Mutants(mutants::Options),
+    /// Which lines and regions of the wire crate its tests run through, and which they miss
+    Coverage,
     /// Run the benchmarks
     Bench {
         /// Fewer samples: a look, not a measurement
@@ -80,6 +86,8 @@ fn main() -> ExitCode {
         Task::Test => gates::run(),
         Task::Fuzz(options) => fuzz::run(&options),
         Task::Faults { names } => faults::run(&names),
+        Task::Mutants(options) => mutants::run(&options),
+        Task::Coverage => coverage::run(),
         Task::Bench { quick } => bench::run(quick),
         Task::Matrix(options) => matrix::run(&options),
     };

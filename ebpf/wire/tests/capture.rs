@@ -79,8 +79,8 @@ fn a_server_name_is_read_by_its_own_length() {
         server_name(b"\x00\x09\x00\x00\x03abcdef"),
         Some(b"abc".to_vec())
     );
-    assert_eq!(server_name(b"\x00\x03\x00\x00\x00"), Some(Vec::new()));
-    // Longer than what is there, no host name, cut in its header, nothing.
+    // Empty, longer than what is there, no host name, cut in its header, nothing.
+    assert_eq!(server_name(b"\x00\x03\x00\x00\x00"), None);
     assert_eq!(server_name(b"\x00\x06\x00\x00\x04abc"), None);
     assert_eq!(server_name(b"\x00\x06\x00\xff\xffabc"), None);
     assert_eq!(server_name(b"\x00\x06\x01\x00\x03abc"), None);
