@@ -40,7 +40,7 @@ pub fn all(repository: &Path) -> io::Result<Vec<Seed>> {
     Ok(seeds)
 }
 
-/// Where the search for what [`crate::planted`] denies begins: a ClientHello, and an alert that is another one.
+/// Where the search for what [`crate::planted`] denies begins: a ClientHello, answered by handshake_failure.
 fn planted() -> Vec<u8> {
     let (server, client) = (1, 0);
     vec![

@@ -225,6 +225,21 @@ fn an_extension_that_claims_more_than_its_message_is_malformed_and_not_kept() {
 }
 
 #[test]
+fn what_stands_behind_the_list_of_extensions_is_none_of_them() {
+    let name = b"\x00\x00\x00\x08\x00\x06\x00\x00\x03abc";
+    for (list, malformed) in [(0, true), (11, true), (12, false)] {
+        let mut hello = [&[3, 3][..], &[7; 32], &[0, 0, 2, 0x13, 1, 1, 0]].concat();
+        hello.extend([0, list]);
+        hello.extend(name);
+        let talk = Conversation::default().client([handshake(1, &hello)]);
+        let flow = talk.play().flow;
+        assert_eq!(flow.client().is(Side::MALFORMED), malformed, "{list}");
+        let read = Hello::of(&flow, Client).server_name();
+        assert_eq!(read.is_none(), malformed, "{list}");
+    }
+}
+
+#[test]
 fn a_certificate_that_claims_more_than_its_message_is_malformed() {
     let body = [&[0, 3, 0][..], &[0, 2, 0], &[0x30; 100]].concat();
     let talk = Conversation::default()
