@@ -242,7 +242,7 @@ impl Fuzzer {
             .arg(format!("-artifact_prefix={}/", artifacts.display()))
             .arg(format!("-max_total_time={seconds}"))
             .arg(format!("-seed={seed}"))
-            .args(["-print_final_stats=1", "-timeout=20", "-rss_limit_mb=4096"])
+            .args(["-print_final_stats=1", "-timeout=60", "-rss_limit_mb=4096"])
             .arg(format!(
                 "-dict={}",
                 self.root.join("fuzz/tls.dict").display()
