@@ -34,7 +34,7 @@ const SUBJECTS: [Subject; 2] = [
         name: "wire",
         package: "gauntlet-wire",
         files: &["ebpf/wire/src/*.rs"],
-        tests: &[],
+        tests: &["--tests"],
     },
     Subject {
         name: "verdict",
@@ -172,8 +172,8 @@ impl Subject {
             .with_context(|| format!("cannot create {}", output.display()))?;
         let mut mutants = child::command(setup::CargoTool::MUTANTS.program(&paths::cache_dir()?));
         mutants
-            .args(["mutants", "--no-shuffle", "--colors", "never", "--package"])
-            .arg(self.package)
+            .args(["mutants", "--no-shuffle", "--colors", "never"])
+            .args(["--profile", "mutants", "--package", self.package])
             .args(["--jobs", &options.jobs.to_string()])
             .args(["--timeout", &SECONDS.to_string()])
             .arg("--output")
