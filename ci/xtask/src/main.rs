@@ -13,11 +13,13 @@ use gauntlet_cli::exit;
 mod apt;
 mod bench;
 mod child;
+mod coverage;
 mod faults;
 mod fuzz;
 mod gates;
 mod machine;
 mod matrix;
+mod mutants;
 mod paths;
 mod run;
 mod setup;
@@ -35,7 +37,7 @@ struct Cli {
 enum Task {
     /// Install whatever the machine lacks; seconds when nothing is missing
     Setup {
-        /// Also install what only some commands need (cargo-fuzz, vmtest)
+        /// Also install what only some commands need (cargo-fuzz, cargo-mutants, cargo-llvm-cov, vmtest)
         #[arg(long)]
         all: bool,
     },
@@ -60,6 +62,10 @@ enum Task {
     },
     /// Measure the probe against its budgets
     Bench(bench::Options),
+    /// Small changes in the code (cargo-mutants), each of which a test must notice or `mutants.toml` justify
+    Mutants(mutants::Options),
+    /// Which lines and regions of the wire crate its tests run through, and which they miss
+    Coverage,
     /// The conformance suite on real kernels in virtual machines
     Matrix(Box<matrix::Options>),
 }
@@ -77,6 +83,8 @@ fn main() -> ExitCode {
         Task::Fuzz(options) => fuzz::run(&options),
         Task::Faults { names } => faults::run(&names),
         Task::Bench(options) => bench::run(&options),
+        Task::Mutants(options) => mutants::run(&options),
+        Task::Coverage => coverage::run(),
         Task::Matrix(options) => matrix::run(&options),
     };
     match result {

@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::Result;
 
-use crate::{bench, exit, machine, matrix, paths, setup};
+use crate::{bench, exit, fuzz, machine, matrix, paths, setup};
 
 mod bpf_objects;
 mod cargo;
@@ -65,6 +65,7 @@ fn run_gates(outcomes: &mut Vec<Outcome>) {
     run("clippy-fuzz", &|| Ok((cargo::clippy_fuzz(&root)?, None)));
     run("docs", &|| Ok((cargo::docs(&root)?, None)));
     run("test", &|| cargo::test(&root, no_bpf.is_none()));
+    run("fuzz-smoke", &|| Ok((fuzz_smoke()?, None)));
     run("matrix", &kernels);
     run("vm-recut", &|| Ok((recut()?, None)));
     run("vm-faults", &|| Ok((faults()?, None)));
@@ -128,6 +129,16 @@ fn budgets() -> Result<Verdict> {
         exit::OK => Verdict::Passed,
         exit::UNEXPECTED => Verdict::Failed("a budget of benches/budget.toml is missed".into()),
         _ => Verdict::NotRun("a budget could not be judged; see above".into()),
+    })
+}
+
+/// Every fuzz target for a moment; what fuzzing once found is replayed by `test` (`laws/tests`).
+fn fuzz_smoke() -> Result<Verdict> {
+    let (code, why) = fuzz::smoke()?;
+    Ok(match code {
+        exit::OK => Verdict::Passed,
+        exit::UNEXPECTED => Verdict::Failed(why),
+        _ => Verdict::NotRun(why),
     })
 }
 
