@@ -52,6 +52,8 @@ struct One {
     now: Cell<u64>,
     /// What the next calls are answered.
     knows: Cell<bool>,
+    /// By the port it sends from.
+    cgroups: Cell<[(u16, u64); 2]>,
     has_room: Cell<bool>,
     has_flow_room: Cell<bool>,
     has_window_room: Cell<bool>,
@@ -99,6 +101,15 @@ impl Tables for One {
 
     fn now(&self) -> u64 {
         self.now.get()
+    }
+
+    fn cgroup(&self, from: u16, to: u16) -> u64 {
+        assert!([[443, 50_000], [50_000, 443]].contains(&[from, to]));
+        let known = self.cgroups.get();
+        known
+            .iter()
+            .find(|(port, _)| *port == from)
+            .map_or(0, |(_, cgroup)| *cgroup)
     }
 
     fn flow(&self, key: &FlowKey) -> Option<RefMut<'_, Flow>> {
@@ -215,6 +226,7 @@ impl Talk {
                 learned: RefCell::default(),
                 now: Cell::new(7),
                 knows: Cell::new(false),
+                cgroups: Cell::default(),
                 has_room: Cell::new(true),
                 has_flow_room: Cell::new(true),
                 has_window_room: Cell::new(true),
@@ -533,6 +545,23 @@ fn a_connection_is_opened_by_either_syn_and_once() {
     again.syn(Client, 77);
     assert_eq!(again.count(Counter::FlowReplaced), 1);
     assert_eq!(again.count(Counter::FlowOpened), 2);
+}
+
+#[test]
+fn whose_an_end_is_is_learned_from_the_first_that_it_sends_where_that_is_known() {
+    // The SYN is met with its socket, the SYN-ACK without: the server's next packet is.
+    let mut talk = Talk::silent();
+    talk.tables.cgroups.set([(50_000, 7), (0, 0)]);
+    talk.syn(Client, FIRST[0]);
+    talk.syn(Server, FIRST[1]);
+    assert_eq!(talk.tables.flow.borrow().cgroups, [7, 0]);
+    talk.tables.cgroups.set([(50_000, 8), (443, 9)]);
+    talk.say(Client, &client_hello());
+    talk.say(Server, &server_hello_12());
+    assert_eq!(talk.tables.flow.borrow().cgroups, [7, 9]);
+    talk.tables.cgroups.set([(0, 0); 2]);
+    talk.say(Client, &alert(2, 48));
+    assert_eq!(talk.tables.events.borrow()[0].flow.cgroups, [7, 9]);
 }
 
 #[test]
