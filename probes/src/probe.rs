@@ -303,6 +303,11 @@ impl Probe {
         }
     }
 
+    /// What to wait for: events, and changes of interfaces.
+    pub fn wakes(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        [self.events()].into_iter().chain(self.changes())
+    }
+
     /// What to wait for beside events: changes of interfaces.
     pub fn changes(&self) -> Option<BorrowedFd<'_>> {
         self.interfaces().map(AsFd::as_fd)
