@@ -209,11 +209,18 @@ impl Probe {
         selection: &Selection,
         settings: &Settings,
     ) -> Result<Self, ProbeError> {
-        let mut probe = Self::unattached(settings)?;
-        let (interfaces, skipped) = Interfaces::start(&mut probe.ebpf, namespace, selection)?;
-        probe.attached = Attached::Interfaces(Box::new(interfaces));
-        probe.skipped = skipped;
-        Ok(probe)
+        Self::unattached(settings)?.attach(namespace, selection)
+    }
+
+    /// Attaches what was loaded before ([`Self::unattached`]), which is what takes time.
+    ///
+    /// # Errors
+    /// [`ProbeError::Interfaces`]; then nothing is left attached.
+    pub fn attach(mut self, namespace: &NetNs, selection: &Selection) -> Result<Self, ProbeError> {
+        let (interfaces, skipped) = Interfaces::start(&mut self.ebpf, namespace, selection)?;
+        self.attached = Attached::Interfaces(Box::new(interfaces));
+        self.skipped = skipped;
+        Ok(self)
     }
 
     /// The same for the sockets of a cgroup v2 and all that is below it, whatever interface and network

@@ -12,6 +12,7 @@ use std::fs::{self, File};
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -19,7 +20,7 @@ use gauntlet_probes::clock;
 use gauntlet_probes::interfaces::{Interface, Selection};
 use gauntlet_probes::load::Settings;
 use gauntlet_probes::netns::NetNs;
-use gauntlet_probes::probe::{Counts, Probe};
+use gauntlet_probes::probe::{Counts, Probe, ProbeError};
 use gauntlet_probes::workload::{Workload, Workloads};
 use gauntlet_wire::counters::Counter;
 use gauntlet_wire::event::Event;
@@ -49,6 +50,9 @@ type Identity = (u64, u64);
 pub(crate) struct Watched {
     probes: Vec<Probe>,
     found: BTreeMap<Identity, Probe>,
+    /// A probe for the next namespace that comes: verifying its programs takes longer than a pod needs for its
+    /// first handshake.
+    spare: Option<JoinHandle<Result<Probe, ProbeError>>>,
     /// Namespaces that a pattern found and that could not be watched.
     refused: BTreeSet<Identity>,
     patterns: Patterns,
@@ -118,6 +122,9 @@ impl Watched {
             eprintln!("mtls-probe: not watched: {error}");
         }
         watched.look();
+        if watched.patterns.mounts.is_some() && watched.spare.is_none() {
+            watched.prepare();
+        }
         Ok(watched)
     }
 
@@ -130,6 +137,7 @@ impl Watched {
         Self {
             probes,
             found: BTreeMap::new(),
+            spare: None,
             refused: BTreeSet::new(),
             patterns,
             workloads: Workloads::default(),
@@ -247,12 +255,7 @@ impl Watched {
             if self.found.contains_key(&identity) || self.refused.contains(&identity) {
                 continue;
             }
-            let started = NetNs::open(&path)
-                .map_err(anyhow::Error::from)
-                .and_then(|namespace| {
-                    Ok(Probe::start(&namespace, &self.selection, &self.settings)?)
-                });
-            match started {
+            match self.start(&path) {
                 Ok(probe) => {
                     self.changes.attached += 1;
                     self.found.insert(identity, probe);
@@ -264,6 +267,24 @@ impl Watched {
                 }
             }
         }
+    }
+
+    fn start(&mut self, path: &str) -> anyhow::Result<Probe> {
+        let namespace = NetNs::open(path)?;
+        let loaded = match self.spare.take().map(JoinHandle::join) {
+            Some(Ok(loaded)) => loaded?,
+            // None was begun; or it panicked, which is told already.
+            Some(Err(_)) | None => Probe::unattached(&self.settings)?,
+        };
+        let probe = loaded.attach(&namespace, &self.selection)?;
+        self.prepare();
+        Ok(probe)
+    }
+
+    /// Begins to load a probe for the next namespace.
+    fn prepare(&mut self) {
+        let settings = self.settings.clone();
+        self.spare = Some(thread::spawn(move || Probe::unattached(&settings)));
     }
 
     fn let_go(&mut self, mut probe: Probe) {
