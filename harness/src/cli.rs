@@ -52,6 +52,9 @@ pub(crate) enum Command {
         /// Ways for each case.
         #[arg(long, value_name = "N", default_value_t = 1_000)]
         ways: u64,
+        /// Only cases that fail.
+        #[arg(long)]
+        failing: bool,
         /// The number of the first way; default: another one each time.
         #[arg(long)]
         seed: Option<u64>,
@@ -185,6 +188,10 @@ pub(crate) enum Packets {
     Host,
     /// Both, compared event by event.
     Both,
+    /// The probe, attached with tcx or else clsact: the packets travel, from one end of a cable to the other.
+    Live,
+    /// The same with clsact.
+    LiveClsact,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]

@@ -428,6 +428,7 @@ mod tests {
             },
             duration_ms: 1,
             artifacts: Some(folder.into()),
+            lacks: None,
             first_attempt: None,
             repro: String::new(),
         }

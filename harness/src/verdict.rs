@@ -213,6 +213,10 @@ fn probe_mismatch(case: &Case, wire: &Transcript, reported: &[Event], port: u16)
         ));
     }
     expectation(expect, event)
+        .or_else(|| {
+            let asked = case.beside.hears_libraries();
+            asked.then(|| quotes(expect, event)).flatten()
+        })
         .or_else(|| facts::mismatch(event, wire, case.family))
         .map(|what| format!("{}: {what}", expect.class))
 }
@@ -269,6 +273,24 @@ fn expectation(expect: &Expect, event: &Event) -> Option<String> {
     })
     .or_else(|| candidates(expect, event))
     .or_else(|| derived(expect, event))
+}
+
+/// What a library is quoted with, where libraries are asked.
+fn quotes(expect: &Expect, event: &Event) -> Option<String> {
+    let quotes = expect.quotes.as_ref();
+    let field = |name, meant: Option<&String>| {
+        facts::differs(name, event.text(name), meant.map(String::as_str))
+    };
+    field("tls.library.name", quotes.map(|quotes| &quotes.library))
+        .or_else(|| field("tls.library.side", quotes.map(|quotes| &quotes.side)))
+        .or_else(|| {
+            let reason = quotes.and_then(|quotes| quotes.reason.as_ref());
+            field("tls.library.reason", reason)
+        })
+        .or_else(|| {
+            let error = quotes.and_then(|quotes| quotes.verify_error.as_ref());
+            field("tls.library.x509.verify_error", error)
+        })
 }
 
 /// Only an ambiguous event has candidates. The scenario's must be among them; beyond those each may be

@@ -17,10 +17,11 @@ use std::{env, io, thread};
 use clap::Parser;
 use gate::Gate;
 use gauntlet_cli::exit;
-use gauntlet_harness::lab::lacks_netem;
-use gauntlet_harness::probe::Spec;
+use gauntlet_harness::probe::{Spec, SpecError};
 use gauntlet_harness::report::{CaseReport, Record, SCHEMA, Start, Summary, ndjson};
-use gauntlet_harness::run::{Cancel, DEADLINE, Fleet, LaneEnd, Settings, Shelf, kernel};
+use gauntlet_harness::run::{
+    Cancel, DEADLINE, Fleet, Lacking, LaneEnd, Settings, Shelf, kernel, lacks, skipped,
+};
 use gauntlet_harness::scenario::{self, Case, Deviations};
 use libtest_mimic::{Arguments, Failed};
 
@@ -93,22 +94,30 @@ fn main() -> ExitCode {
         report: Mutex::new(report),
     });
     let mut gate = Gate::default();
+    let mut left_out = Vec::new();
     let trials = cases
         .into_iter()
         .map(|case| {
-            let pool = Arc::clone(&pool);
             let run = {
-                let case = case.clone();
+                let (pool, case) = (Arc::clone(&pool), case.clone());
                 move || verdict(&pool.run(case)?)
             };
-            match case.network.and_then(|_| lacks_netem()) {
+            match lacks(&case) {
                 Some(lacking) if obstacle.is_none() => {
-                    gate.needing("netem", case.id, Some(lacking), run)
+                    let id = case.id.clone();
+                    let trial = gate.needing(lacking.need, id, Some(&lacking.why), run);
+                    if trial.has_ignored_flag() {
+                        left_out.push((case, lacking));
+                    }
+                    trial
                 }
                 _ => gate.trial(case.id, obstacle.as_deref(), run),
             }
         })
         .collect();
+    if let Err(error) = pool.skip(left_out) {
+        return refuse(exit::NO_VERDICT, &error);
+    }
     if !arguments.list {
         gate.tell();
     }
@@ -222,8 +231,29 @@ impl Pool {
         Ok(case)
     }
 
+    /// Tells the report, where there is one, of cases that no test will run.
+    fn skip(&self, cases: Vec<(Case, Lacking)>) -> Result<(), SpecError> {
+        let mut report = self.report.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(report) = report.as_mut() else {
+            return Ok(());
+        };
+        let settings = self.settings()?;
+        for (case, lacking) in cases {
+            report.add(&skipped(&case, &settings, lacking));
+        }
+        Ok(())
+    }
+
     fn start(&self) -> Result<Fleet, Failed> {
-        let settings = Settings {
+        Ok(Fleet::start(
+            Arc::new(self.settings()?),
+            self.lanes,
+            &Cancel::default(),
+        ))
+    }
+
+    fn settings(&self) -> Result<Settings, SpecError> {
+        Ok(Settings {
             probe: Spec::Shipped,
             program: Spec::Shipped.program()?,
             scenarios: None,
@@ -232,12 +262,7 @@ impl Pool {
             shelf: self.shelf.clone(),
             deadline: DEADLINE,
             keep_all: false,
-        };
-        Ok(Fleet::start(
-            Arc::new(settings),
-            self.lanes,
-            &Cancel::default(),
-        ))
+        })
     }
 
     /// Ends every probe; what they lost, or why they did not end in order, is a failure of the whole.

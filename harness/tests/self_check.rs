@@ -15,8 +15,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use gate::Gate;
-use gauntlet_harness::lab::lacks_netem;
-use gauntlet_harness::probe::{Spec, stall_after};
+use gauntlet_harness::probe::{Program, Spec, stall_after};
+use gauntlet_harness::run::lacks;
+use gauntlet_harness::scenario;
 use libtest_mimic::{Arguments, Failed, Trial};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -75,6 +76,8 @@ fn main() -> ExitCode {
     trials.push(gate.trial(name, obstacle.as_deref(), two_at_once));
     let name = "run::a_case_during_which_the_machine_stood_still_is_run_again";
     trials.push(gate.trial(name, obstacle.as_deref(), stood_still));
+    let name = "run::a_probe_that_hears_no_library_fails_where_one_speaks";
+    trials.push(gate.trial(name, obstacle.as_deref(), hears_no_library));
     let arguments = Arguments::from_args();
     if !arguments.list {
         gate.tell();
@@ -387,6 +390,31 @@ fn report_reads_a_run_back() -> Checked {
     )
 }
 
+/// The shipped probe, deaf to libraries whatever it is told: the wire alone cannot pass for them.
+fn hears_no_library() -> Checked {
+    let Program::Command { command, .. } = Spec::Shipped.program()? else {
+        return Err("the shipped probe is a program".into());
+    };
+    let program = command.first().ok_or("the shipped probe has a path")?;
+    let probe = format!(
+        "exec:exec {program} watch --format ndjson --library off --stall-after ${{GAUNTLET_STALL_MS}}ms \
+         --netns $GAUNTLET_NETNS --interface $GAUNTLET_INTERFACE"
+    );
+    let spoken = "client_rejects::rustls-openssl::ipv6::library";
+    let output = run(&probe, &[spoken]);
+    ends(&output, 1, "")?;
+    let reports = judged(&output)?;
+    check(reports.len() > 3, format!("only {} cases", reports.len()))?;
+    for report in &reports {
+        let said = &report["reported"][0];
+        check(
+            report["verdict"] == "fail" && said["confidence"] == "ambiguous",
+            format!("was: {report}"),
+        )?;
+    }
+    Ok(())
+}
+
 /// Without a capability there is one line that names it. Root gives them all away to show that.
 fn nobody_is_told() -> Checked {
     let output = Command::new("setpriv")
@@ -423,17 +451,18 @@ fn null() -> Checked {
     Ok(())
 }
 
-/// The cases that were run: not those over a bad cable, where the kernel has no netem.
+/// The cases that were run: all but those that need what is not here, and these say what that is.
 fn judged(output: &Output) -> Result<Vec<Value>, Failed> {
+    let suite = scenario::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios"))?;
     let (skipped, judged): (Vec<Value>, Vec<Value>) = reports(output)
         .into_iter()
         .partition(|report| report["verdict"] == "skip");
     for report in &skipped {
         let id = report["id"].as_str().unwrap_or_default();
-        let cable = ["::loss", "::reorder", "::duplicate", "::delay"];
-        let bad_cable = cable.iter().any(|name| id.contains(name));
+        let case = suite.cases.iter().find(|case| case.id == id);
+        let lacking = case.and_then(lacks).ok_or("nothing is lacking")?;
         check(
-            bad_cable && lacks_netem().is_some(),
+            report["reason"] == lacking.why && report["lacks"] == lacking.need,
             format!("was: {report}"),
         )?;
     }

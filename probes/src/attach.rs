@@ -93,7 +93,7 @@ pub fn attach(
     interface: &str,
     hook: Hook,
 ) -> Result<Attachment, AttachError> {
-    let program = program(ebpf, object::WATCH)?;
+    let program = program(ebpf, object::INTERFACE.watch)?;
     if hook != Hook::Clsact {
         match namespace.run(|| tcx(program, interface))? {
             Ok([ingress, egress]) => return Ok(Attachment::Tcx(ingress, egress)),

@@ -25,6 +25,8 @@ pub(crate) enum Type {
     Probe = 2,
     /// BPF_PROG_TYPE_SCHED_CLS
     Classifier = 3,
+    /// BPF_PROG_TYPE_CGROUP_SKB
+    Cgroup = 8,
     /// BPF_PROG_TYPE_RAW_TRACEPOINT
     RawTracepoint = 17,
 }
@@ -74,6 +76,7 @@ impl Relocated {
         let function = self.0.functions.get(&program.function_key())?;
         let kind = match program.section {
             ProgramSection::SchedClassifier => Type::Classifier,
+            ProgramSection::CgroupSkb { .. } => Type::Cgroup,
             ProgramSection::UProbe { .. } | ProgramSection::URetProbe { .. } => Type::Probe,
             ProgramSection::RawTracePoint => Type::RawTracepoint,
             _ => return None,

@@ -15,6 +15,7 @@ use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 
 use crate::bpf::{Attach, Program, Relocated, jited_bytes};
 use crate::load::Settings;
+use crate::object::Family;
 use crate::{library, object};
 
 /// What one program cost.
@@ -103,6 +104,22 @@ pub enum CostError {
 pub fn measure(settings: &Settings) -> Result<Vec<Result<Cost, Refused>>, CostError> {
     // As in `load`: before 5.11 maps count against the limit.
     let _ = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
+    let mut costs = of_family(settings, object::INTERFACE)?;
+    if settings.capture_time {
+        // There is no cgroup in a capture, and no library.
+        return Ok(costs);
+    }
+    costs.extend(of_family(settings, object::CGROUP)?);
+    // Where the kernel does not say where it keeps a socket's fields, the programs are verified alike.
+    let kernel = library::object::Kernel::running().unwrap_or_default();
+    let maps = library::object::loader(&kernel.layout).load(library::object::OBJECT)?;
+    let probes = all_of(library::object::OBJECT, &maps, library::object::programs())?;
+    costs.push(together(LIBRARY, probes));
+    Ok(costs)
+}
+
+/// The costs of one family, with maps of its own: the table of the tail call takes programs of one kind.
+fn of_family(settings: &Settings, family: Family) -> Result<Vec<Result<Cost, Refused>>, CostError> {
     let maps = EbpfLoader::new()
         .map_max_entries(object::FLOWS, settings.flows.get())
         .map_max_entries(object::WINDOWS, settings.windows().get())
@@ -110,21 +127,7 @@ pub fn measure(settings: &Settings) -> Result<Vec<Result<Cost, Refused>>, CostEr
         // Known to the verifier, which does not walk what it rules out.
         .override_global(object::CAPTURE_TIME, &u8::from(settings.capture_time), true)
         .load(object::OBJECT)?;
-    let mut costs = all_of(
-        object::OBJECT,
-        &maps,
-        object::GO_ON.into_iter().chain([object::WATCH]),
-    )?;
-    if settings.capture_time {
-        // There is no library in a capture.
-        return Ok(costs);
-    }
-    // Where the kernel does not say where it keeps a socket's fields, the programs are verified alike.
-    let kernel = library::object::Kernel::running().unwrap_or_default();
-    let maps = library::object::loader(&kernel.layout).load(library::object::OBJECT)?;
-    let probes = all_of(library::object::OBJECT, &maps, library::object::programs())?;
-    costs.push(together(LIBRARY, probes));
-    Ok(costs)
+    all_of(object::OBJECT, &maps, family.all())
 }
 
 /// What the probes for libraries are called together: two dozen, none of which is used without the others.

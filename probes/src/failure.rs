@@ -19,6 +19,7 @@ use crate::certificate::common_name;
 use crate::hidden::{Alert, Look};
 use crate::interfaces::Interface;
 use crate::library::ruling::{Revealed, Said};
+use crate::workload::Workload;
 
 /// A failed handshake. Field documentation names the contract's key where it is not the obvious one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -131,6 +132,36 @@ pub struct Failure {
         skip_serializing_if = "Option::is_none"
     )]
     pub interface: Option<String>,
+    /// The cgroup v2 of the client's socket, where it is on this machine, as in `/proc/PID/cgroup`.
+    #[serde(
+        rename = "client.linux.cgroup",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub client_cgroup: Option<String>,
+    /// The same of the server's.
+    #[serde(
+        rename = "server.linux.cgroup",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub server_cgroup: Option<String>,
+    /// The client's pod, where it is on this machine.
+    #[serde(rename = "k8s.src.namespace", skip_serializing_if = "Option::is_none")]
+    pub client_pod_namespace: Option<String>,
+    /// Its name.
+    #[serde(rename = "k8s.src.name", skip_serializing_if = "Option::is_none")]
+    pub client_pod_name: Option<String>,
+    /// Its UID.
+    #[serde(rename = "k8s.src.uid", skip_serializing_if = "Option::is_none")]
+    pub client_pod_uid: Option<String>,
+    /// The server's pod, where it is on this machine.
+    #[serde(rename = "k8s.dst.namespace", skip_serializing_if = "Option::is_none")]
+    pub server_pod_namespace: Option<String>,
+    /// Its name.
+    #[serde(rename = "k8s.dst.name", skip_serializing_if = "Option::is_none")]
+    pub server_pod_name: Option<String>,
+    /// Its UID.
+    #[serde(rename = "k8s.dst.uid", skip_serializing_if = "Option::is_none")]
+    pub server_pod_uid: Option<String>,
     /// What a TLS library said, where one was probed.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub library: Option<Said>,
@@ -219,8 +250,52 @@ impl Failure {
             local_address: local,
             network_type: if client_ip.is_ipv4() { "ipv4" } else { "ipv6" },
             interface: interface.map(|interface| interface.name.clone()),
+            client_cgroup: None,
+            server_cgroup: None,
+            client_pod_namespace: None,
+            client_pod_name: None,
+            client_pod_uid: None,
+            server_pod_namespace: None,
+            server_pod_name: None,
+            server_pod_uid: None,
             library: None,
         })
+    }
+
+    /// Adds whose the ends are, the client's first.
+    #[must_use]
+    pub fn between(self, [client, server]: [Option<Workload>; 2]) -> Self {
+        let parts = |workload: Option<Workload>| {
+            let Some(Workload { cgroup, pod }) = workload else {
+                return [const { None }; 4];
+            };
+            let (uid, name) = pod.map(|pod| (pod.uid, pod.name)).unzip();
+            let [namespace, name] = name.flatten().map_or([None, None], |name| name.map(Some));
+            [Some(cgroup), namespace, name, uid].map(|part| Some(readable(&part?)))
+        };
+        let [
+            client_cgroup,
+            client_pod_namespace,
+            client_pod_name,
+            client_pod_uid,
+        ] = parts(client);
+        let [
+            server_cgroup,
+            server_pod_namespace,
+            server_pod_name,
+            server_pod_uid,
+        ] = parts(server);
+        Self {
+            client_cgroup,
+            server_cgroup,
+            client_pod_namespace,
+            client_pod_name,
+            client_pod_uid,
+            server_pod_namespace,
+            server_pod_name,
+            server_pod_uid,
+            ..self
+        }
     }
 
     /// Adds what was revealed about it: the class that an alert hid, and why.

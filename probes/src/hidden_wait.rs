@@ -13,14 +13,16 @@ use gauntlet_probes::keylog_follow::{FollowError, Follower};
 use gauntlet_probes::probe::Counts;
 use gauntlet_wire::event::Event;
 
+use crate::watched::Origin;
+
 /// How long an event waits for its secrets. Applications write them down before they use them, so only
 /// a buffer on their side can make it take longer than no time.
 const PATIENCE: Duration = Duration::from_millis(500);
 
 /// An event on its way out.
 pub(crate) struct Held {
-    /// Which probe's it is, of those that are watching.
-    pub(crate) probe: usize,
+    /// Where it was seen.
+    pub(crate) origin: Origin,
     /// The event.
     pub(crate) event: Event,
     since: Instant,
@@ -48,10 +50,10 @@ impl HiddenWait {
         })
     }
 
-    /// Takes an event of a probe.
-    pub(crate) fn push(&mut self, probe: usize, event: Event) {
+    /// Takes an event.
+    pub(crate) fn push(&mut self, origin: Origin, event: Event) {
         self.held.push_back(Held {
-            probe,
+            origin,
             event,
             since: Instant::now(),
         });
@@ -62,7 +64,7 @@ impl HiddenWait {
     pub(crate) fn release<E>(
         &mut self,
         ended: bool,
-        mut each: impl FnMut(&Held, Look) -> Result<(), E>,
+        mut each: impl FnMut(Held, Look) -> Result<(), E>,
     ) -> Result<(), E> {
         self.read_on();
         while let Some(first) = self.held.front() {
@@ -73,7 +75,7 @@ impl HiddenWait {
             }
             self.count.add(&first.event, look);
             if let Some(first) = self.held.pop_front() {
-                each(&first, look)?;
+                each(first, look)?;
             }
         }
         Ok(())

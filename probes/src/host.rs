@@ -244,6 +244,10 @@ impl Tables for Host {
         self.now.get()
     }
 
+    fn cgroup(&self, _from: u16, _to: u16) -> u64 {
+        0 // a packet from elsewhere has no socket here
+    }
+
     fn flow(&self, key: &FlowKey) -> Option<Lent<'_, FlowKey, Flow>> {
         self.flows.lend(key)
     }

@@ -28,6 +28,8 @@ pub struct Selection {
     pub interfaces: Vec<String>,
     /// How to attach to them.
     pub hook: Hook,
+    /// Those that were named may come later, and none needs to be there.
+    pub later: bool,
 }
 
 impl Selection {
@@ -129,6 +131,9 @@ impl Interfaces {
             changes: Changes::default(),
         };
         let mut refused = all.look(ebpf)?;
+        if selection.later {
+            return Ok((all, refused));
+        }
         for name in &selection.interfaces {
             if !all.there.values().any(|interface| interface.name == *name) {
                 return Err(InterfacesError::Attach(AttachError::NoInterface {

@@ -9,6 +9,7 @@
 //! | [`object`] | the BPF object, built with this crate, and its map and program names |
 //! | [`load`] | object -> programs and maps in the kernel; keeps a verifier's refusal whole |
 //! | [`attach`] | programs -> both directions of an interface; leaves nothing behind |
+//! | [`cgroup`] | programs -> both directions of a cgroup |
 //! | [`interfaces`] | which interfaces of a namespace are attached to, while they come and go |
 //! | [`probe`] | one network namespace being watched: events, stalls, counters |
 //! | [`host`] | the same machine with tables in ordinary memory, for packets from elsewhere |
@@ -24,6 +25,7 @@
 //! | [`failure`] | an event -> one failed handshake, as the contract writes it |
 //! | [`report`] | a failed handshake -> a line for people, or for programs |
 //! | [`library`] | what TLS libraries themselves say, joined to what the wire showed |
+//! | [`workload`] | whose cgroup and pod an end of a connection is |
 //! | [`netns`] | network namespaces |
 //!
 //! Nothing here parses TLS: `gauntlet_wire` does, in the kernel.
@@ -32,6 +34,7 @@ pub mod attach;
 mod bpf;
 pub mod capture_file;
 pub mod certificate;
+pub mod cgroup;
 pub mod clock;
 pub mod cost;
 pub mod failure;
@@ -50,3 +53,4 @@ pub mod probe;
 pub mod replay_engine;
 pub mod report;
 pub mod source;
+pub mod workload;

@@ -9,11 +9,11 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use aya::maps::{Array, Map, MapError, ProgramArray};
-use aya::programs::{ProgramError, SchedClassifier};
+use aya::programs::{Program, ProgramError};
 use aya::{Ebpf, EbpfError, EbpfLoader, VerifierLogLevel};
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 
-use crate::object;
+use crate::object::{self, Family};
 
 /// Most handshakes under way at once, where nothing else is said: some 20 MB of memory.
 pub const DEFAULT_FLOWS: NonZeroU32 = NonZeroU32::new(8_192).unwrap();
@@ -112,19 +112,22 @@ const SHOWN: usize = 12;
 /// Characters of each that are shown: some list every register and stack slot.
 const WIDTH: usize = 160;
 
-/// Loads the programs and maps.
+/// How often a program is loaded again whose verification was interrupted (EAGAIN, as libbpf does).
+const ATTEMPTS: u32 = 5;
+
+/// Loads the maps, and the programs of a family.
 ///
 /// # Errors
 /// [`LoadError`].
-pub fn load(settings: &Settings) -> Result<Ebpf, LoadError> {
-    load_object(object::OBJECT, settings)
+pub fn load(settings: &Settings, family: Family) -> Result<Ebpf, LoadError> {
+    load_object(object::OBJECT, settings, family)
 }
 
 /// Loads another object with the same programs and maps, an ELF file's bytes.
 ///
 /// # Errors
 /// [`LoadError`].
-pub fn load_object(object: &[u8], settings: &Settings) -> Result<Ebpf, LoadError> {
+pub fn load_object(object: &[u8], settings: &Settings, family: Family) -> Result<Ebpf, LoadError> {
     // Before 5.11 maps count against RLIMIT_MEMLOCK; later it does not matter that this may fail.
     let _ = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
     let mut ebpf = EbpfLoader::new()
@@ -134,13 +137,13 @@ pub fn load_object(object: &[u8], settings: &Settings) -> Result<Ebpf, LoadError
         .override_global(object::CAPTURE_TIME, &u8::from(settings.capture_time), true)
         .verifier_log_level(VerifierLogLevel::VERBOSE | VerifierLogLevel::STATS)
         .load(object)?;
-    for name in object::GO_ON.into_iter().chain([object::WATCH]) {
-        program(&mut ebpf, name)?
-            .load()
-            .map_err(|error| refusal(name, error))?;
+    for name in family.all() {
+        load_program(&mut ebpf, name)?;
     }
-    for (place, name) in (0..).zip(object::GO_ON) {
-        let loaded = program(&mut ebpf, name)?
+    for (place, name) in (0..).zip(family.go_on) {
+        let loaded = ebpf
+            .program(name)
+            .ok_or(LoadError::Missing(name))?
             .fd()
             .and_then(|fd| fd.try_clone().map_err(ProgramError::IOError))
             .map_err(|source| LoadError::Refused {
@@ -166,14 +169,34 @@ pub fn load_object(object: &[u8], settings: &Settings) -> Result<Ebpf, LoadError
     Ok(ebpf)
 }
 
-/// One of the object's programs.
+fn load_program(ebpf: &mut Ebpf, name: &'static str) -> Result<(), LoadError> {
+    let program = ebpf.program_mut(name).ok_or(LoadError::Missing(name))?;
+    let mut attempts = 1;
+    loop {
+        let loaded = match program {
+            Program::SchedClassifier(program) => program.load(),
+            Program::CgroupSkb(program) => program.load(),
+            _ => return Err(LoadError::Missing(name)),
+        };
+        match loaded {
+            Err(ProgramError::LoadError { io_error, .. })
+                if io_error.kind() == io::ErrorKind::WouldBlock && attempts < ATTEMPTS =>
+            {
+                attempts += 1;
+            }
+            loaded => return loaded.map_err(|error| refusal(name, error)),
+        }
+    }
+}
+
+/// One of the object's programs, of a kind.
 ///
 /// # Errors
 /// [`LoadError::Missing`].
-pub fn program<'e>(
-    ebpf: &'e mut Ebpf,
-    name: &'static str,
-) -> Result<&'e mut SchedClassifier, LoadError> {
+pub fn program<'e, P>(ebpf: &'e mut Ebpf, name: &'static str) -> Result<&'e mut P, LoadError>
+where
+    &'e mut P: TryFrom<&'e mut Program>,
+{
     ebpf.program_mut(name)
         .and_then(|program| program.try_into().ok())
         .ok_or(LoadError::Missing(name))

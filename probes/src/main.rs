@@ -5,6 +5,7 @@ mod hidden_wait;
 mod programs;
 mod replay;
 mod watch;
+mod watched;
 
 use std::process::ExitCode;
 
@@ -46,8 +47,8 @@ fn main() -> ExitCode {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             eprintln!("mtls-probe: {}", told(&error));
-            let bad_file = error.is::<FollowError>();
-            ExitCode::from(if bad_file {
+            let bad_usage = error.is::<FollowError>() || error.is::<watch::Contradiction>();
+            ExitCode::from(if bad_usage {
                 exit::USAGE
             } else {
                 exit::NO_VERDICT

@@ -51,12 +51,17 @@ impl NetNs {
     /// # Errors
     /// When there is none.
     pub fn open(name: &str) -> Result<Self, NetNsError> {
-        let path = if name.contains('/') {
-            PathBuf::from(name)
+        Self::from_path(Path::new(&Self::path_of(name)), name.into())
+    }
+
+    /// The path of the namespace that is called so.
+    #[must_use]
+    pub fn path_of(name: &str) -> String {
+        if name.contains('/') {
+            name.to_owned()
         } else {
-            Path::new(NAMED).join(name)
-        };
-        Self::from_path(&path, name.into())
+            format!("{NAMED}/{name}")
+        }
     }
 
     /// A new, empty, nameless namespace. Its loopback is down.

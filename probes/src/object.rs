@@ -3,10 +3,33 @@
 /// The ELF object. Aligned, since it is parsed in place.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("GAUNTLET_OBJECT"));
 
-/// The program that is attached.
-pub const WATCH: &str = "gauntlet_watch";
-/// The programs that it goes on in by tail call, in the order of their places in [`NEXT`].
-pub const GO_ON: [&str; 3] = ["gauntlet_more", "gauntlet_keep", "gauntlet_replay"];
+/// The programs of one kind of place to attach to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Family {
+    /// The program that is attached.
+    pub watch: &'static str,
+    /// The programs that it goes on in by tail call, in the order of their places in [`NEXT`].
+    pub go_on: [&'static str; 3],
+}
+
+impl Family {
+    /// All of them, in the order in which they are loaded.
+    pub fn all(self) -> impl Iterator<Item = &'static str> {
+        self.go_on.into_iter().chain([self.watch])
+    }
+}
+
+/// Those for interfaces (tc).
+pub const INTERFACE: Family = Family {
+    watch: "gauntlet_watch",
+    go_on: ["gauntlet_more", "gauntlet_keep", "gauntlet_replay"],
+};
+
+/// Those for a cgroup.
+pub const CGROUP: Family = Family {
+    watch: "cgroup_watch",
+    go_on: ["cgroup_more", "cgroup_keep", "cgroup_replay"],
+};
 
 /// Connections under way.
 pub const FLOWS: &str = "FLOWS";

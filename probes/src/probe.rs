@@ -1,16 +1,17 @@
-//! One network namespace being watched: its programs and maps, its events, the handshakes that
+//! One network namespace, or one cgroup, being watched: its programs and maps, its events, the handshakes that
 //! stall in it, and what was counted.
 //!
 //! Each namespace has programs and maps of its own, since the same addresses may be in use in two.
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
 use std::time::Duration;
 
 use aya::maps::{
     HashMap, Map, MapData, MapError, PerCpuArray, PerCpuHashMap, PerCpuValues, RingBuf,
 };
-use aya::programs::{ProgramError, TestRun as _, TestRunOptions};
+use aya::programs::{ProgramError, SchedClassifier, TestRun as _, TestRunOptions};
 use aya::{Ebpf, Pod};
 use gauntlet_wire::class::Class;
 use gauntlet_wire::counters::{ClassCount, Counter, class_key, from_class_key};
@@ -23,10 +24,11 @@ use gauntlet_wire::window::{Window, WindowKey};
 use zerocopy::FromBytes;
 
 use crate::attach::AttachError;
+use crate::cgroup::{self, Cgroup, CgroupError};
 use crate::interfaces::{Changes, Interface, Interfaces, InterfacesError, Selection};
 use crate::load::{LoadError, Settings, load, program};
 use crate::netns::NetNs;
-use crate::object;
+use crate::object::{self, Family};
 
 /// How long a connection may say nothing before its ClientHello and still be remembered.
 pub(crate) const IDLE: Duration = Duration::from_secs(120);
@@ -45,12 +47,18 @@ pub enum ProbeError {
     /// The programs are not in the kernel.
     #[error(transparent)]
     Load(#[from] LoadError),
+    /// A cgroup is not watched.
+    #[error(transparent)]
+    Cgroup(#[from] CgroupError),
     /// Its interfaces are not watched.
     #[error(transparent)]
     Interfaces(#[from] InterfacesError),
     /// The program was not run.
     #[error("the kernel would not run the program on a captured packet: {0}")]
     Run(#[source] ProgramError),
+    /// A packet did not get to where the programs would have seen it.
+    #[error("a packet cannot be sent to the programs: {0}")]
+    Packet(#[source] std::io::Error),
     /// A map cannot be read.
     #[error("map {map}: {source}")]
     Map {
@@ -164,10 +172,17 @@ impl Counts {
     }
 }
 
-/// A namespace being watched. Dropping it detaches everything.
+/// What the programs are attached to.
+enum Attached {
+    Nothing,
+    Interfaces(Box<Interfaces>),
+    Cgroup(#[expect(dead_code, reason = "it is attached as long as it lives")] Cgroup),
+}
+
+/// A namespace or a cgroup being watched. Dropping it detaches everything.
 pub struct Probe {
     // Dropped first: nothing may run once the maps go.
-    interfaces: Option<Interfaces>,
+    attached: Attached,
     skipped: Vec<AttachError>,
     events: RingBuf<MapData>,
     flows: HashMap<MapData, Plain<FlowKey>, Plain<Flow>>,
@@ -190,10 +205,28 @@ impl Probe {
         selection: &Selection,
         settings: &Settings,
     ) -> Result<Self, ProbeError> {
-        let mut probe = Self::unattached(settings)?;
-        let (interfaces, skipped) = Interfaces::start(&mut probe.ebpf, namespace, selection)?;
-        probe.interfaces = Some(interfaces);
-        probe.skipped = skipped;
+        Self::unattached(settings)?.attach(namespace, selection)
+    }
+
+    /// Attaches what was loaded before ([`Self::unattached`]), which is what takes time.
+    ///
+    /// # Errors
+    /// [`ProbeError::Interfaces`]; then nothing is left attached.
+    pub fn attach(mut self, namespace: &NetNs, selection: &Selection) -> Result<Self, ProbeError> {
+        let (interfaces, skipped) = Interfaces::start(&mut self.ebpf, namespace, selection)?;
+        self.attached = Attached::Interfaces(Box::new(interfaces));
+        self.skipped = skipped;
+        Ok(self)
+    }
+
+    /// The same for the sockets of a cgroup v2 and all that is below it, whatever interface and network
+    /// namespace they are on.
+    ///
+    /// # Errors
+    /// [`ProbeError`]; then nothing is left attached.
+    pub fn start_cgroup(path: &Path, settings: &Settings) -> Result<Self, ProbeError> {
+        let mut probe = Self::of_family(settings, object::CGROUP)?;
+        probe.attached = Attached::Cgroup(cgroup::attach(&mut probe.ebpf, path)?);
         Ok(probe)
     }
 
@@ -202,14 +235,18 @@ impl Probe {
     /// # Errors
     /// [`ProbeError::Load`].
     pub fn unattached(settings: &Settings) -> Result<Self, ProbeError> {
-        let mut ebpf = load(settings)?;
+        Self::of_family(settings, object::INTERFACE)
+    }
+
+    fn of_family(settings: &Settings, family: Family) -> Result<Self, ProbeError> {
+        let mut ebpf = load(settings, family)?;
         let events = take(&mut ebpf, object::EVENTS, RingBuf::try_from)?;
         let flows = take(&mut ebpf, object::FLOWS, HashMap::try_from)?;
         let windows = take(&mut ebpf, object::WINDOWS, HashMap::try_from)?;
         let counts = take(&mut ebpf, object::COUNTS, PerCpuArray::try_from)?;
         let classes = take(&mut ebpf, object::CLASSES, PerCpuHashMap::try_from)?;
         Ok(Self {
-            interfaces: None,
+            attached: Attached::Nothing,
             skipped: Vec::new(),
             events,
             flows,
@@ -232,16 +269,17 @@ impl Probe {
         let mut options = TestRunOptions::new();
         options.data_in = Some(frame);
         options.ctx_in = Some(&context);
-        program(&mut self.ebpf, object::WATCH)?
-            .test_run(options)
-            .map_err(ProbeError::Run)?;
+        let program: &mut SchedClassifier = program(&mut self.ebpf, object::INTERFACE.watch)?;
+        program.test_run(options).map_err(ProbeError::Run)?;
         Ok(())
     }
 
     /// Stops watching: no packet after this is seen. Events and counters stay, and say the same.
     pub fn detach(&mut self) {
-        if let Some(interfaces) = &mut self.interfaces {
-            interfaces.detach();
+        match &mut self.attached {
+            // What was done to interfaces is still to be told.
+            Attached::Interfaces(interfaces) => interfaces.detach(),
+            attached => *attached = Attached::Nothing,
         }
     }
 
@@ -251,22 +289,29 @@ impl Probe {
     /// # Errors
     /// When changes can no longer be followed.
     pub fn follow(&mut self) -> Result<Vec<AttachError>, ProbeError> {
-        match &mut self.interfaces {
-            Some(interfaces) => Ok(interfaces.follow(&mut self.ebpf)?),
-            None => Ok(Vec::new()),
+        match &mut self.attached {
+            Attached::Interfaces(interfaces) => Ok(interfaces.follow(&mut self.ebpf)?),
+            _ => Ok(Vec::new()),
         }
     }
 
     /// What to wait for: events, and changes of interfaces.
     pub fn wakes(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        let interfaces = self.interfaces.as_ref().map(AsFd::as_fd);
+        let interfaces = self.interfaces().map(AsFd::as_fd);
         [self.events.as_fd()].into_iter().chain(interfaces)
     }
 
     /// How many interfaces are watched.
     #[must_use]
     pub fn watched(&self) -> usize {
-        self.interfaces.as_ref().map_or(0, Interfaces::watched)
+        self.interfaces().map_or(0, Interfaces::watched)
+    }
+
+    fn interfaces(&self) -> Option<&Interfaces> {
+        match &self.attached {
+            Attached::Interfaces(interfaces) => Some(interfaces),
+            _ => None,
+        }
     }
 
     /// Why interfaces that were there at the start, and not asked for by name, are not watched.
@@ -278,7 +323,7 @@ impl Probe {
     /// The interface with this index, or the last one that had it.
     #[must_use]
     pub fn interface(&self, index: u32) -> Option<&Interface> {
-        self.interfaces.as_ref()?.interface(index)
+        self.interfaces()?.interface(index)
     }
 
     /// Takes every event that is in the ring buffer.
@@ -442,7 +487,7 @@ impl Probe {
             }
         }
         counts.merge(&self.swept);
-        if let Some(interfaces) = &self.interfaces {
+        if let Some(interfaces) = self.interfaces() {
             let Changes {
                 attached,
                 detached,

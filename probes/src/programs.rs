@@ -10,8 +10,7 @@ use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use gauntlet_probes::cost::{Cost, CostError, Refused, measure};
 use gauntlet_probes::load::{LoadError, Settings, load};
-use gauntlet_probes::privileges;
-use gauntlet_probes::source;
+use gauntlet_probes::{object, privileges, source};
 use serde_json::json;
 
 #[derive(Debug, Args)]
@@ -152,7 +151,10 @@ fn line(program: &Result<Cost, Refused>, configuration: &str, format: Format) ->
 /// The loader's own log names the lines of the source, so it is the better one where it is of the
 /// same program.
 fn keep(refusal: &Refused, name: &str, settings: &Settings, folder: &Path) -> Result<()> {
-    let log = match load(settings) {
+    let family = [object::INTERFACE, object::CGROUP]
+        .into_iter()
+        .find(|family| family.all().any(|name| name == refusal.program));
+    let log = match load(settings, family.unwrap_or(object::INTERFACE)) {
         Err(LoadError::Verifier { program, log, .. }) if program == refusal.program => {
             let whole = fs::read_to_string(&log).unwrap_or_else(|_| refusal.log.clone());
             // It is kept in `folder` instead.

@@ -99,10 +99,8 @@ mod tests {
     /// The object that is shipped, whatever its lines are: its first instruction has one.
     #[test]
     fn the_shipped_programs_have_lines() {
-        for program in crate::object::GO_ON
-            .into_iter()
-            .chain([crate::object::WATCH])
-        {
+        let families = [crate::object::INTERFACE, crate::object::CGROUP];
+        for program in families.into_iter().flat_map(crate::object::Family::all) {
             let found = of_refusal(program, "0: (bf) r6 = r1\n").unwrap();
             let (file, line) = found.rsplit_once(':').unwrap();
             assert!(

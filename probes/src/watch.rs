@@ -20,8 +20,7 @@ use gauntlet_probes::library::ruling::{Revealed, Ruling, rule};
 use gauntlet_probes::library::symbols::{Depth, points};
 use gauntlet_probes::library::{self, Libraries};
 use gauntlet_probes::load::{DEFAULT_FLOWS, DEFAULT_RING_KIB, Settings, ring_bytes};
-use gauntlet_probes::netns::NetNs;
-use gauntlet_probes::probe::{Correction, Counts, Probe};
+use gauntlet_probes::probe::{Correction, Counts};
 use gauntlet_probes::report::{human, ndjson};
 use gauntlet_probes::{clock, privileges};
 use gauntlet_wire::Role;
@@ -33,6 +32,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use crate::hidden_wait::HiddenWait;
+use crate::watched::{Origin, Watched, is_pattern};
 
 /// Options of `mtls-probe watch`.
 #[derive(Debug, Args)]
@@ -42,8 +42,9 @@ pub(crate) struct Arguments {
     interface: Vec<String>,
 
     /// Network namespace to watch, by its `ip netns` name or a path (/proc/PID/ns/net); may be
-    /// given again. Default: this one.
-    #[arg(short, long, value_name = "NAME|PATH")]
+    /// given again. With `*`, `?` or `[` it is a pattern ('cni-*', '/run/docker/netns/*'): all that have
+    /// such a name, also those that come later. Default: this one.
+    #[arg(short, long, value_name = "NAME|PATH|PATTERN", value_parser = netns)]
     netns: Vec<String>,
 
     /// Port that speaks TLS at any address: what comes there and is not TLS is a failed handshake
@@ -67,7 +68,13 @@ pub(crate) struct Arguments {
     #[arg(long, value_enum, default_value_t = Color::Auto)]
     color: Color,
 
-    /// How to attach: tcx is Linux 6.6's, clsact works from 5.10 on.
+    /// Folder of a cgroup v2 (/sys/fs/cgroup/...): watch the sockets of its processes and of all below it,
+    /// instead of interfaces.
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["interface", "netns"], required_if_eq("hook", "cgroup"))]
+    cgroup: Option<PathBuf>,
+
+    /// How to attach: tcx is Linux 6.6's, clsact (tc) works from 5.10 on, and so does cgroup, which
+    /// --cgroup implies.
     #[arg(long, value_enum, default_value_t = HookName::Auto)]
     hook: HookName,
 
@@ -107,7 +114,9 @@ pub(crate) enum Color {
 enum HookName {
     Auto,
     Tcx,
+    #[value(alias = "tc")]
     Clsact,
+    Cgroup,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -124,27 +133,27 @@ const LOOKS: u32 = 4;
 /// Bounds of the time between two looks.
 const LOOK: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 
+/// Bad usage that clap cannot be told of.
+#[derive(Debug, thiserror::Error)]
+#[error("--cgroup cannot be watched by --hook tcx or clsact; see `mtls-probe watch --help`")]
+pub(crate) struct Contradiction;
+
 /// Watches until SIGINT or SIGTERM.
 pub(crate) fn watch(arguments: &Arguments) -> anyhow::Result<()> {
+    if arguments.cgroup.is_some() && matches!(arguments.hook, HookName::Tcx | HookName::Clsact) {
+        return Err(Contradiction.into());
+    }
     privileges::check(!arguments.netns.is_empty())?;
     // Blocked before anything is attached, so that every way to end passes by the cleaning up.
     let signals = signals().context("signals")?;
-    let namespaces = if arguments.netns.is_empty() {
-        vec![NetNs::current()?]
-    } else {
-        arguments
-            .netns
-            .iter()
-            .map(|name| NetNs::open(name))
-            .collect::<Result<_, _>>()?
-    };
     let selection = Selection {
         interfaces: arguments.interface.clone(),
         hook: match arguments.hook {
-            HookName::Auto => Hook::Auto,
+            HookName::Auto | HookName::Cgroup => Hook::Auto,
             HookName::Tcx => Hook::Tcx,
             HookName::Clsact => Hook::Clsact,
         },
+        later: false,
     };
     let settings = Settings {
         flows: arguments.max_handshakes,
@@ -154,18 +163,21 @@ pub(crate) fn watch(arguments: &Arguments) -> anyhow::Result<()> {
     };
     // Before anything is watched: its handshakes' secrets come after this.
     let hidden = HiddenWait::new(arguments.keylog.as_deref())?;
-    let mut probes = namespaces
-        .iter()
-        .map(|namespace| Probe::start(namespace, &selection, &settings))
-        .collect::<Result<Vec<_>, _>>()?;
-    for error in probes.iter().flat_map(Probe::skipped) {
-        eprintln!("mtls-probe: not watched: {error}");
-    }
+    let mut watched = match &arguments.cgroup {
+        Some(path) => Watched::cgroup(path, settings)?,
+        None => Watched::namespaces(&arguments.netns, selection, settings)?,
+    };
     let (libraries, told) = libraries(&arguments.library)?;
-    let watched: usize = probes.iter().map(Probe::watched).sum();
-    let plural = if watched == 1 { "" } else { "s" };
+    let what = match (&arguments.cgroup, watched.interfaces()) {
+        (Some(path), _) => format!("cgroup {}", path.display()),
+        (None, 1) => "1 interface".into(),
+        (None, interfaces) => format!("{interfaces} interfaces"),
+    };
+    let found = watched.found().map_or_else(String::new, |found| {
+        format!(" ({found} namespaces found by pattern)")
+    });
     // On standard error in either format: who started it waits for this line, not for a time.
-    eprintln!("mtls-probe: watching {watched} interface{plural}{told}; Ctrl-C ends it");
+    eprintln!("mtls-probe: watching {what}{found}{told}; Ctrl-C ends it");
     let mut watch = Watching {
         hidden,
         libraries,
@@ -174,7 +186,7 @@ pub(crate) fn watch(arguments: &Arguments) -> anyhow::Result<()> {
         format: arguments.format,
         out: output(arguments.color),
     };
-    match run(&mut probes, &mut watch, &signals, arguments.stall_after) {
+    match run(&mut watched, &mut watch, &signals, arguments.stall_after) {
         Ok(()) => Ok(()),
         // Whoever read the lines has seen enough.
         Err(error) if broken_pipe(&error) => Ok(()),
@@ -229,11 +241,11 @@ struct Watching {
     out: Box<dyn Write>,
 }
 
-/// An event that waits for words, the number of its probe, and what a key log says of it.
-type Held = (usize, Box<Event>, Look);
+/// An event that waits for words, where it was seen, and what a key log says of it.
+type Held = (Origin, Box<Event>, Look);
 
 fn run(
-    probes: &mut [Probe],
+    watched: &mut Watched,
     watch: &mut Watching,
     signals: &SignalFd,
     stall_after: Duration,
@@ -241,29 +253,20 @@ fn run(
     let pause = (stall_after / LOOKS).clamp(LOOK.0, LOOK.1);
     let mut look = Instant::now() + pause;
     loop {
-        let ended = wait(probes, watch, signals, look)?;
-        for probe in &mut *probes {
-            for error in probe.follow()? {
-                eprintln!("mtls-probe: not watched: {error}");
-            }
-        }
+        let woken = wait(watched, watch, signals, look)?;
+        let ended = woken.by_signal;
+        watched.follow(woken.by_mounts)?;
         if ended {
             // First, so that nothing is counted that is not printed.
-            probes.iter_mut().for_each(Probe::detach);
+            watched.detach();
             if let Some(libraries) = &mut watch.libraries {
                 libraries.detach();
             }
         }
-        for (number, probe) in probes.iter_mut().enumerate() {
-            probe.drain(|event| watch.hidden.push(number, *event));
-            if Instant::now() >= look || ended {
-                for event in probe.sweep(clock::monotonic(), stall_after)? {
-                    watch.hidden.push(number, event);
-                }
-            }
-        }
-        watch.pass(probes, ended)?;
-        watch.tell(probes, ended)?;
+        let sweep = (Instant::now() >= look || ended).then_some(stall_after);
+        watched.events(sweep, |origin, event| watch.hidden.push(origin, event))?;
+        watch.pass(ended)?;
+        watch.tell(ended)?;
         if Instant::now() >= look {
             look = Instant::now() + pause;
         }
@@ -272,10 +275,7 @@ fn run(
             break;
         }
     }
-    let mut counts = Counts::default();
-    for probe in probes {
-        counts.merge(&probe.counts()?);
-    }
+    let mut counts = watched.counts()?;
     watch.correct(&mut counts)?;
     let out = &mut watch.out;
     match watch.format {
@@ -289,29 +289,29 @@ fn run(
 impl Watching {
     /// Events that need not wait for a key log any longer go on: told at once where no library could say
     /// more.
-    fn pass(&mut self, probes: &[Probe], ended: bool) -> anyhow::Result<()> {
+    fn pass(&mut self, ended: bool) -> anyhow::Result<()> {
         let mut passed = Vec::new();
         self.hidden.release(ended, |held, look| {
-            passed.push((held.probe, Box::new(held.event), look));
+            passed.push((held.origin, Box::new(held.event), look));
             Ok::<_, anyhow::Error>(())
         })?;
-        for (number, event, look) in passed {
+        for (origin, event, look) in passed {
             let seen = Seen::of(&event)
                 .filter(|_| self.libraries.is_some() && !matches!(look, Look::NoFailure));
             match seen {
                 Some(seen) => {
                     let expected = self.standings(&seen).iter().any(Option::is_some);
-                    let held = (number, event, look);
+                    let held = (origin, event, look);
                     self.join.failed(held, seen, expected, clock::monotonic());
                 }
-                None => self.write(&probes[number], &event, look, Revealed::default())?,
+                None => self.write(origin, &event, look, Revealed::default())?,
             }
         }
         Ok(())
     }
 
     /// Tells what need not wait any longer, or, at the end, everything.
-    fn tell(&mut self, probes: &[Probe], ended: bool) -> anyhow::Result<()> {
+    fn tell(&mut self, ended: bool) -> anyhow::Result<()> {
         let Some(libraries) = &mut self.libraries else {
             return Ok(());
         };
@@ -323,7 +323,7 @@ impl Watching {
             self.join.due(now)
         };
         for Joined { what, seen, words } in due {
-            let (number, event, look) = what;
+            let (origin, event, look) = what;
             let standings = self.standings(&seen).map(|known| {
                 let known = known?;
                 Some((known, library::executable(known.process, &known.comm)))
@@ -339,7 +339,7 @@ impl Watching {
                     said,
                     ..Revealed::default()
                 };
-                self.write(&probes[number], &event, look, quoted)?;
+                self.write(origin, &event, look, quoted)?;
                 continue;
             }
             let counted = (!seen.undecided).then(|| seen.failure.class());
@@ -348,7 +348,7 @@ impl Watching {
                 told = Some(revealed.class.unwrap_or(seen.failure.class()));
                 // Where the wire could not decide, the library has.
                 let look = if seen.undecided { Look::Plain } else { look };
-                self.write(&probes[number], &event, look, revealed)?;
+                self.write(origin, &event, look, revealed)?;
             }
             if told != counted {
                 let version = seen.version;
@@ -374,16 +374,13 @@ impl Watching {
 
     fn write(
         &mut self,
-        probe: &Probe,
+        origin: Origin,
         event: &Event,
         look: Look,
         revealed: Revealed,
     ) -> anyhow::Result<()> {
-        let failure = Failure::new(
-            event,
-            clock::unix(event.time),
-            probe.interface(event.ifindex),
-        )?;
+        let failure = Failure::new(event, clock::unix(event.time), origin.interface.as_ref())?
+            .between(origin.workloads);
         // Of a handshake that may well have succeeded there is nothing to say: it is counted.
         let Some(mut failure) = failure.after(look) else {
             return Ok(());
@@ -423,22 +420,32 @@ impl Watching {
     }
 }
 
-/// Waits for events, words, the signal (`true`), a key log that grows while it is wanted, or the time to look
-/// for stalls or to tell what waits.
+/// What ended a wait, beside what is looked at in any case.
+struct Woken {
+    by_signal: bool,
+    /// Mounts have changed.
+    by_mounts: bool,
+}
+
+/// Waits for events, words, the signal, a key log that grows while it is wanted, mounts that change, or the
+/// time to look for stalls or to tell what waits.
 fn wait(
-    probes: &[Probe],
+    watched: &Watched,
     watch: &Watching,
     signals: &SignalFd,
     until: Instant,
-) -> anyhow::Result<bool> {
-    let mut waiting: Vec<_> = probes
-        .iter()
-        .flat_map(Probe::wakes)
+) -> anyhow::Result<Woken> {
+    let mounts = watched
+        .mounts()
+        .map(|fd| PollFd::new(fd, PollFlags::POLLPRI));
+    let urgent = usize::from(mounts.is_some());
+    let readable = watched
+        .wakes()
         .chain(watch.libraries.as_ref().map(Libraries::as_fd))
         .chain([signals.as_fd()])
         .chain(watch.hidden.wakes())
-        .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
-        .collect();
+        .map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+    let mut waiting: Vec<_> = mounts.into_iter().chain(readable).collect();
     let until = watch
         .hidden
         .until()
@@ -453,7 +460,15 @@ fn wait(
         Ok(_) | Err(nix::errno::Errno::EINTR) => {}
         Err(error) => return Err(error).context("poll"),
     }
-    Ok(signals.read_signal().context("signalfd")?.is_some())
+    let by_mounts = waiting[..urgent].iter().any(|mounts| {
+        mounts
+            .revents()
+            .is_some_and(|happened| !happened.is_empty())
+    });
+    Ok(Woken {
+        by_signal: signals.read_signal().context("signalfd")?.is_some(),
+        by_mounts,
+    })
 }
 
 fn signals() -> nix::Result<SignalFd> {
@@ -487,6 +502,13 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
         Ok(time) if !time.is_zero() => Ok(time),
         _ => Err("a time above zero".into()),
     }
+}
+
+fn netns(text: &str) -> Result<String, String> {
+    if is_pattern(text) {
+        glob::Pattern::new(text).map_err(|error| error.to_string())?;
+    }
+    Ok(text.to_owned())
 }
 
 fn library(text: &str) -> Result<Library, String> {

@@ -492,6 +492,36 @@ fn gnutls_says_it_in_two_words() {
     assert_eq!(received.class, Some(Class::AccessDenied));
 }
 
+/// A callback of the application sends the alert, and another when the handshake has returned.
+#[test]
+fn gnutls_s_first_alert_is_the_one_and_its_reason_is_waited_for() {
+    let seen = seen(Cause::LateHiddenAlert, Server);
+    let gnutls = |kind, code| {
+        let mut heard = word(&seen, Server, kind, code);
+        heard.word.stack = Stack::GnuTls as u8;
+        heard
+    };
+    let mut join = Join::new(PATIENCE);
+    join.said(gnutls(Kind::Sent, 2 << 8 | 49), NOW);
+    join.failed((), seen, true, NOW);
+    assert!(join.due(NOW).is_empty(), "the reason is still to come");
+    join.said(gnutls(Kind::Returned, (-43_i32).cast_unsigned()), NOW);
+    let due = join.due(NOW);
+    let Ruling::Failed(revealed) = rule(&seen, &due[0].words, &NOBODY) else {
+        panic!("it was taken for good");
+    };
+    assert_eq!(revealed.class, Some(Class::AccessDenied));
+    let reason = revealed.said.and_then(|said| said.reason);
+    assert_eq!(reason.as_deref(), Some("Error in the certificate"));
+    // The second alert, where it is heard at all, changes nothing.
+    let words = [(Kind::Sent, 2 << 8 | 49), (Kind::Sent, 2 << 8 | 42)];
+    let words = words.map(|(kind, code)| gnutls(kind, code)).to_vec();
+    let Ruling::Failed(revealed) = ruled(&seen, words, &NOBODY) else {
+        panic!("it was taken for good");
+    };
+    assert_eq!(revealed.alert, Some(49));
+}
+
 #[test]
 fn boringssl_numbers_its_reasons_otherwise() {
     let seen = seen(Cause::LateHiddenAlert, Server);

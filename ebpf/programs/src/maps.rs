@@ -5,12 +5,13 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::{
     Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, ProgramArray, RingBuf,
 };
-use aya_ebpf::programs::TcContext;
 use gauntlet_wire::counters::{COUNTERS, ClassCount, Counter, class_key};
 use gauntlet_wire::flow::Flow;
 use gauntlet_wire::packet::{Endpoint, FlowKey, Parsed};
 use gauntlet_wire::rules::Failure;
 use gauntlet_wire::window::{Window, WindowKey};
+
+use crate::skb::Skb;
 
 /// Connections between SYN and the end of the handshake. Preallocated: without, newer kernels keep
 /// only a few elements of this size at hand for each CPU, and a burst of connections finds none.
@@ -39,13 +40,21 @@ pub(crate) static TLS_SERVERS: LruHashMap<Endpoint, u8> = LruHashMap::with_max_e
 #[map]
 pub(crate) static TLS_PORTS: Array<u8> = Array::with_max_entries(65_536, 0);
 
-/// The packet in hand: too large for the stack, and it must outlive a tail call.
-#[map]
-pub(crate) static PACKET: PerCpuArray<Parsed> = PerCpuArray::with_max_entries(1, 0);
+/// Programs that may be at work at once on one CPU: what a cgroup sends may be interrupted by what it
+/// receives. Those of an interface do not nest, and have the first place.
+pub(crate) const PLACES: u32 = 4;
 
-/// A flow that is about to be inserted; all zero but for what [`Flow::open`] writes.
+/// How many programs want a place. Who finds itself alone has it ([`crate::place`]).
 #[map]
-pub(crate) static NEW_FLOW: PerCpuArray<Flow> = PerCpuArray::with_max_entries(1, 0);
+pub(crate) static TAKEN: PerCpuArray<u64> = PerCpuArray::with_max_entries(PLACES, 0);
+
+/// The packet in hand, by place: too large for the stack, and it must outlive a tail call.
+#[map]
+pub(crate) static PACKET: PerCpuArray<Parsed> = PerCpuArray::with_max_entries(PLACES, 0);
+
+/// A flow that is about to be inserted, by place; all zero but for what [`Flow::open`] writes.
+#[map]
+pub(crate) static NEW_FLOW: PerCpuArray<Flow> = PerCpuArray::with_max_entries(PLACES, 0);
 
 /// Segments that came before the ones they follow. Preallocated as well: 20 KiB are not always to be had
 /// at once. The loader sets its size.
@@ -74,22 +83,33 @@ static CAPTURE_TIME: u8 = 0;
 
 /// The time of a packet from a capture file, nanoseconds: the first two words of `skb->cb`, low word first.
 #[inline(always)]
-pub(crate) fn capture_time(context: &TcContext) -> Option<u64> {
+pub(crate) fn capture_time(skb: Skb) -> Option<u64> {
     // SAFETY: a constant of this object, which only the loader changes, before the kernel sees it.
     if unsafe { core::ptr::read_volatile(&CAPTURE_TIME) } == 0 {
         return None;
     }
-    // SAFETY: the context is readable as long as the program runs.
-    let [low, high, ..] = unsafe { (*context.skb.skb).cb };
+    let [low, high] = [skb.control(0), skb.control(1)];
     Some(u64::from(low) | u64::from(high) << 32)
+}
+
+/// Adds to a number of this CPU's that a program which interrupts this one may change as well.
+///
+/// # Safety
+/// `number` must point into a map's element.
+#[inline(always)]
+pub(crate) unsafe fn add(number: *mut u64, what: u64) {
+    // SAFETY: the caller's promise. The sum is not asked for: before 5.12 programs could not have it.
+    unsafe {
+        core::arch::asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) number, in(reg) what, options(nostack));
+    }
 }
 
 /// Adds one to a counter. Per CPU, so that no increment is lost.
 #[inline(always)]
 pub(crate) fn count(counter: Counter) {
     if let Some(value) = COUNTS.get_ptr_mut(counter as u32) {
-        // SAFETY: the pointer is this CPU's own slot, and programs do not nest on a CPU.
-        unsafe { *value += 1 };
+        // SAFETY: the pointer is this CPU's own slot.
+        unsafe { add(value, 1) };
     }
 }
 
@@ -98,10 +118,12 @@ pub(crate) fn count(counter: Counter) {
 pub(crate) fn count_class(failure: &Failure, version: u16, now: u64) {
     let key = class_key(failure.class(), version);
     if let Some(entry) = CLASSES.get_ptr_mut(&key) {
-        // SAFETY: the pointer is this CPU's own slot, and programs do not nest on a CPU.
-        let entry = unsafe { &mut *entry };
-        entry.count += 1;
-        entry.last_seen = now;
+        // SAFETY: the pointer is this CPU's own slot.
+        let counted = unsafe { &raw mut (*entry).count };
+        // SAFETY: the same.
+        unsafe { add(counted, 1) };
+        // SAFETY: the same; whoever interrupts this writes nearly the same time.
+        unsafe { (*entry).last_seen = now };
     } else {
         // There is room for every key.
         let _ = CLASSES.insert(

@@ -2,8 +2,8 @@
 //! ([`Linear`]), where they nearly always are, and anything wherever it is (GSO, GRO, page fragments)
 //! through `bpf_skb_load_bytes` ([`Skb`]).
 
+use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::generated::bpf_skb_load_bytes;
-use aya_ebpf::programs::TcContext;
 use gauntlet_wire::flow::{CAPTURE, CAPTURE_LABEL, CAPTURE_SPACE, CAPTURE_STEP};
 use gauntlet_wire::packet::Frame;
 use gauntlet_wire::segment::{Keep, Payload};
@@ -11,28 +11,68 @@ use gauntlet_wire::side::GATHER;
 use gauntlet_wire::window::{KEEP_STEP, WINDOW, WINDOW_SPACE};
 
 /// Reads a packet; never writes one.
-pub(crate) struct Skb<'a>(pub(crate) &'a TcContext);
+#[derive(Clone, Copy)]
+pub(crate) struct Skb(pub(crate) *mut __sk_buff);
 
-impl Skb<'_> {
+impl Skb {
+    /// The interface that it is on.
+    #[inline(always)]
+    pub(crate) fn interface(self) -> u32 {
+        // SAFETY: the context is readable as long as the program runs.
+        unsafe { (*self.0).ifindex }
+    }
+
+    /// The local port of the socket that it belongs to, if there is one.
+    #[inline(always)]
+    pub(crate) fn socket_port(self) -> Option<u16> {
+        // SAFETY: the context is readable as long as the program runs.
+        let socket = unsafe { (*self.0).__bindgen_anon_2.sk };
+        // SAFETY: it is a socket's, for this program to read, or none.
+        let socket = unsafe { socket.as_ref()? };
+        u16::try_from(socket.src_port).ok()
+    }
+
+    /// A word of its control block, which is the programs' own; as it stands there, even if the compiler
+    /// knows what was written.
+    #[inline(always)]
+    pub(crate) fn control(self, word: usize) -> u32 {
+        // SAFETY: the context is there as long as the program runs, and has five such words.
+        let word = unsafe { &raw const (*self.0).cb[word] };
+        // SAFETY: the same.
+        unsafe { word.read_volatile() }
+    }
+
+    /// Writes the first word of its control block. Where programs of a cgroup run, the kernel saves it
+    /// before and restores it after.
+    #[inline(always)]
+    pub(crate) fn set_control(self, word: u32) {
+        // SAFETY: the context is there as long as the program runs.
+        let first = unsafe { &raw mut (*self.0).cb[0] };
+        // SAFETY: the kernel lets programs write the control block.
+        unsafe { first.write_volatile(word) };
+    }
+
     /// # Safety
     /// `into` must be valid for writes of `count` bytes.
     #[inline(always)]
     unsafe fn read(&self, from: u32, into: *mut u8, count: u32) -> bool {
         // SAFETY: the context is the kernel's own; the caller vouches for the destination, and the
         // verifier checks it again.
-        unsafe { bpf_skb_load_bytes(self.0.skb.skb.cast(), from, into.cast(), count) == 0 }
+        unsafe { bpf_skb_load_bytes(self.0.cast(), from, into.cast(), count) == 0 }
     }
 }
 
 /// The linear part of a packet, read without a helper's cost: most packets are no handshakes, and
 /// are done with once their headers are read. What is not there is as if the packet ended before.
-pub(crate) struct Linear<'a>(pub(crate) &'a TcContext);
+pub(crate) struct Linear(pub(crate) Skb);
 
-impl Frame for Linear<'_> {
+impl Frame for Linear {
     #[inline(always)]
     fn load<const N: usize>(&self, at: u32) -> Option<[u8; N]> {
-        let start = self.0.data() + at as usize;
-        if start + N > self.0.data_end() {
+        // SAFETY: the context is readable as long as the program runs.
+        let start = unsafe { (*self.0.0).data } as usize + at as usize;
+        // SAFETY: the same.
+        if start + N > unsafe { (*self.0.0).data_end } as usize {
             return None;
         }
         // SAFETY: N bytes from `start` are inside the linear part, as was just checked (and as the
@@ -42,16 +82,16 @@ impl Frame for Linear<'_> {
 
     #[inline(always)]
     fn length(&self) -> u32 {
-        self.0.len()
+        self.0.length()
     }
 
     #[inline(always)]
     fn ether_type(&self) -> Option<u16> {
-        Skb(self.0).ether_type()
+        self.0.ether_type()
     }
 }
 
-impl Frame for Skb<'_> {
+impl Frame for Skb {
     #[inline(always)]
     fn load<const N: usize>(&self, at: u32) -> Option<[u8; N]> {
         let mut bytes = [0; N];
@@ -61,18 +101,19 @@ impl Frame for Skb<'_> {
 
     #[inline(always)]
     fn length(&self) -> u32 {
-        self.0.len()
+        // SAFETY: the context is readable as long as the program runs.
+        unsafe { (*self.0).len }
     }
 
     #[inline(always)]
     fn ether_type(&self) -> Option<u16> {
-        // SAFETY: `skb` is the program's context, readable as long as it runs.
-        let protocol = unsafe { (*self.0.skb.skb).protocol };
+        // SAFETY: the context is readable as long as the program runs.
+        let protocol = unsafe { (*self.0).protocol };
         Some(u16::from_be(protocol as u16))
     }
 }
 
-impl Payload for Skb<'_> {
+impl Payload for Skb {
     #[inline(always)]
     fn gather(&self, from: u32, into: &mut [u8; 2 * GATHER], at: u32, count: u32) -> bool {
         let (to, count) = gathered(into, at, count);
@@ -100,7 +141,7 @@ impl Payload for Skb<'_> {
     }
 }
 
-impl Keep for Skb<'_> {
+impl Keep for Skb {
     #[inline(always)]
     fn keep(&self, from: u32, into: &mut [u8; WINDOW_SPACE], at: u32, count: u32) -> bool {
         let at = opaque(at);

@@ -6,9 +6,8 @@ use core::ops::{Deref, DerefMut};
 use core::ptr::NonNull;
 
 use aya_ebpf::helpers::bpf_ktime_get_ns;
-use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
+use aya_ebpf::helpers::generated::{bpf_probe_read_kernel, bpf_skb_cgroup_id};
 use aya_ebpf::maps::ring_buf::RingBufEntry;
-use aya_ebpf::programs::TcContext;
 use gauntlet_wire::counters::Counter;
 use gauntlet_wire::event::{ABI, Event};
 use gauntlet_wire::flow::{CAPTURE_LABEL, CAPTURE_SPACE, Flow};
@@ -23,10 +22,13 @@ use crate::maps::{
     EVENTS, FLOWS, NEW_FLOW, NEW_WINDOW, TLS_PORTS, TLS_SERVERS, WINDOWS, capture_time, count,
     count_class,
 };
-use crate::skb::{captured, gathered, label, opaque, settled};
+use crate::skb::{Skb, captured, gathered, label, opaque, settled};
 
-/// The maps, and the packet in hand.
-pub(crate) struct Maps<'a>(pub(crate) &'a TcContext);
+/// The maps, the packet in hand, and this program's place among those that run on this CPU.
+pub(crate) struct Maps {
+    pub(crate) skb: Skb,
+    pub(crate) place: u32,
+}
 
 /// An element of a map.
 pub(crate) struct Element<T>(NonNull<T>);
@@ -59,7 +61,7 @@ impl<T> DerefMut for Element<T> {
 /// What the kernel says to the removal of what is not there: ENOENT.
 const GONE: i32 = -2;
 
-impl Tables for Maps<'_> {
+impl Tables for Maps {
     type Flow<'t>
         = Element<Flow>
     where
@@ -72,11 +74,21 @@ impl Tables for Maps<'_> {
 
     #[inline(always)]
     fn now(&self) -> u64 {
-        if let Some(time) = capture_time(self.0) {
+        if let Some(time) = capture_time(self.skb) {
             return time;
         }
         // SAFETY: the helper has no preconditions.
         unsafe { bpf_ktime_get_ns() }
+    }
+
+    #[inline(always)]
+    fn cgroup(&self, from: u16, to: u16) -> u64 {
+        // Where it is received, and where another program has assigned it one, its socket is the receiver's.
+        if from == to || self.skb.socket_port() != Some(from) {
+            return 0;
+        }
+        // SAFETY: the context is the kernel's own.
+        unsafe { bpf_skb_cgroup_id(self.skb.0.cast()) }
     }
 
     #[inline(always)]
@@ -86,11 +98,10 @@ impl Tables for Maps<'_> {
 
     #[inline(always)]
     fn open(&self, key: &FlowKey, opened: &Opened) -> bool {
-        let Some(mut flow) = Element::new(NEW_FLOW.get_ptr_mut(0)) else {
+        let Some(mut flow) = Element::new(NEW_FLOW.get_ptr_mut(self.place)) else {
             return false;
         };
-        // SAFETY: the context is readable as long as the program runs.
-        let ifindex = unsafe { (*self.0.skb.skb).ifindex };
+        let ifindex = self.skb.interface();
         flow.open(opened.time, ifindex, opened.known, opened.client_first);
         FLOWS.insert(key, &*flow, 0).is_ok()
     }
@@ -173,8 +184,7 @@ impl Tables for Maps<'_> {
                 (&raw const *flow).cast(),
             );
         }
-        // SAFETY: the context is readable as long as the program runs.
-        let ifindex = unsafe { (*self.0.skb.skb).ifindex };
+        let ifindex = self.skb.interface();
         // SAFETY: `event` is the reserved record; every field but `flow` is written here.
         let event = unsafe { &mut *event };
         event.time = parsed.segment.time;

@@ -33,7 +33,7 @@ macro_rules! counters {
 }
 
 /// How many counters there are.
-pub const COUNTERS: usize = 20;
+pub const COUNTERS: usize = 21;
 
 counters! {
     /// Connections whose SYN was seen.
@@ -79,6 +79,8 @@ counters! {
     /// Segments that came early (`gap_segment`) and found no room to be kept whole. Sent again they are none
     /// the less followed.
     EarlyDropped = 19, "early_segment_dropped", false;
+    /// Packets of a cgroup that were met while too many others were being looked at on the same CPU.
+    Nested = 20, "packet_nested_too_deep", true;
 }
 
 /// Failures of one class and TLS version.

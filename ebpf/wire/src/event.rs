@@ -10,7 +10,7 @@ use crate::side::{Framing, Side, Stage};
 use crate::{Role, record};
 
 /// Changes with any layout or number in this crate that crosses the kernel boundary.
-pub const ABI: u32 = 2;
+pub const ABI: u32 = 3;
 
 /// A failed handshake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]

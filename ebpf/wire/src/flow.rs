@@ -63,6 +63,9 @@ pub struct Flow {
     pub sides: [Side; 2],
     /// When the SYN was seen. Nanoseconds, CLOCK_MONOTONIC.
     pub opened: u64,
+    /// The cgroup v2 of either end's socket, client and server, as the kernel numbers them
+    /// (`bpf_skb_cgroup_id`); 0: not of this machine, or not known.
+    pub cgroups: [u64; 2],
     /// The interface the SYN was seen on.
     pub ifindex: u32,
     /// 1 where the server's port was known to speak TLS when the SYN was seen.

@@ -71,6 +71,8 @@ pub trait Tables {
 
     /// The time of the packet in hand. Nanoseconds, CLOCK_MONOTONIC.
     fn now(&self) -> u64;
+    /// The cgroup v2 of the socket that sent the packet in hand, between these ports; 0: not known here.
+    fn cgroup(&self, from: u16, to: u16) -> u64;
 
     /// The flow with this key.
     fn flow(&self, key: &FlowKey) -> Option<Self::Flow<'_>>;
@@ -138,6 +140,11 @@ pub fn arrive<const STEPS: u32, T: Tables>(
     let segment = &mut parsed.segment;
     segment.role = (parsed.sender_first ^ flow.client_first) & 1;
     segment.time = tables.now();
+    let role = usize::from(segment.role & 1);
+    if flow.cgroups[role] == 0 {
+        let first = usize::from(parsed.sender_first & 1);
+        flow.cgroups[role] = tables.cgroup(parsed.key.ports[first ^ 1], parsed.key.ports[first]);
+    }
     if flags & Segment::SYN != 0 {
         flow.synchronize(segment);
         segment.sequence = segment.sequence.wrapping_add(1);

@@ -96,6 +96,21 @@ pub fn parse(frame: &impl Frame, parsed: &mut Parsed) -> Result<(), Skipped> {
     }
 }
 
+/// The same for a packet that begins with its IP header, which says of what version it is.
+///
+/// # Errors
+/// [`Skipped`], but for [`Skipped::Link`].
+#[inline(always)]
+pub fn parse_network(packet: &impl Frame, parsed: &mut Parsed) -> Result<(), Skipped> {
+    // As much as either header has at least: of a single byte's bounds the verifier learns nothing.
+    let header: [u8; 20] = packet.load(0).ok_or(Skipped::Network)?;
+    match header[0] >> 4 {
+        4 => ipv4(packet, 0, parsed),
+        6 => ipv6(packet, 0, parsed),
+        _ => Err(Skipped::Network),
+    }
+}
+
 /// The network protocol, and where its header begins.
 #[inline(always)]
 fn link(frame: &impl Frame) -> Result<(u16, u32), Skipped> {

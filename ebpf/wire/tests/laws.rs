@@ -712,7 +712,7 @@ fn layouts_that_cross_the_kernel_boundary_change_only_with_the_abi() {
         layout!(FlowKey: addresses, ports),
         layout!(Endpoint: address, port),
         layout!(ClassCount: count, last_seen),
-        layout!(Flow: sides, opened, ifindex, known, client_first, preamble, reserved, bytes),
+        layout!(Flow: sides, opened, cgroups, ifindex, known, client_first, preamble, reserved, bytes),
         layout!(
             Side: progress, next, message_left, skip, mark, ahead, heard, record_left, capture_left,
             capture_at, hello_len, certificate_len, version, suite, pending_version, flags, stage,

@@ -4,7 +4,7 @@ use etherparse::{IpHeaders, Ipv4Header, PacketBuilder};
 use gauntlet_wire::Role;
 use gauntlet_wire::bytes::Bytes;
 use gauntlet_wire::event::Event;
-use gauntlet_wire::packet::{Frame, Parsed, Skipped, parse};
+use gauntlet_wire::packet::{Frame, Parsed, Skipped, parse, parse_network};
 use gauntlet_wire::segment::Segment;
 use zerocopy::FromZeros;
 
@@ -308,6 +308,43 @@ fn bare_ip_is_read_where_the_ether_type_is_known() {
         let found = parsed(bare, Some(ether_type)).expect("a segment").segment;
         assert_eq!(&bare[found.at as usize..found.end as usize], PAYLOAD);
     }
+}
+
+#[test]
+fn a_packet_that_begins_with_its_ip_header_is_the_same_connection() {
+    for whole in [ethernet_ipv4(PAYLOAD), ethernet_ipv6(PAYLOAD)] {
+        let expected = parsed(&whole, None).expect("a segment");
+        let packet = &whole[14..];
+        let read = |packet: &[u8]| {
+            let mut found = Parsed::new_zeroed();
+            let bytes = Bytes {
+                frame: packet,
+                ether_type: None,
+            };
+            parse_network(&bytes, &mut found).map(|()| found)
+        };
+        let found = read(packet).expect("a segment");
+        let segment = found.segment;
+        assert_eq!(&packet[segment.at as usize..segment.end as usize], PAYLOAD);
+        assert_eq!(
+            (found.key, found.sender_first),
+            (expected.key, expected.sender_first)
+        );
+        assert_eq!(segment.sequence, expected.segment.sequence);
+        for end in 0..packet.len() - PAYLOAD.len() {
+            assert_eq!(read(&packet[..end]), Err(Skipped::Network), "{end}");
+        }
+        let mut odd = packet.to_vec();
+        odd[0] = 0x50;
+        assert_eq!(read(&odd), Err(Skipped::Network));
+    }
+    // An address that reads like an EtherType where an Ethernet header is looked for.
+    let builder = PacketBuilder::ipv4([8, 0, 1, 2], SERVER, 64).tcp(41_234, 443, 7, 1_000);
+    let mut packet = Vec::new();
+    builder.write(&mut packet, PAYLOAD).expect("a packet");
+    let mut found = Parsed::new_zeroed();
+    assert_eq!(parse_network(&Bytes::new(&packet), &mut found), Ok(()));
+    assert_eq!(found.key.addresses, [mapped(SERVER), mapped([8, 0, 1, 2])]);
 }
 
 #[test]

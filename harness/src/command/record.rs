@@ -6,7 +6,7 @@ use gauntlet_harness::probe::Spec;
 use gauntlet_harness::recording;
 use gauntlet_harness::report::{CaseReport, Record};
 use gauntlet_harness::run::Shelf;
-use gauntlet_harness::scenario::KEY_LOG;
+use gauntlet_harness::scenario::Beside;
 use gauntlet_harness::verdict::Verdict;
 
 use super::Failure;
@@ -52,9 +52,14 @@ fn pack(records: &[Record], folder: &Path) -> Result<(), Failure> {
         );
         return Ok(());
     }
-    // What a key log adds is on no wire; the same packets are recorded without one.
-    let told = format!("::{KEY_LOG}");
-    reports.retain(|report| report.verdict == Verdict::Pass && !report.id.ends_with(&told));
+    // What a key log or a library adds is on no wire; the same packets are recorded without it.
+    let more = Beside::MORE.map(|beside| beside.key().unwrap_or_default());
+    let told = |id: &str| {
+        id.rsplit("::")
+            .next()
+            .is_some_and(|end| more.contains(&end))
+    };
+    reports.retain(|report| report.verdict == Verdict::Pass && !told(&report.id));
     recording::pack(&reports, folder).map_err(Failure::infra)?;
     eprintln!(
         "gauntlet: {} cases recorded in {}",

@@ -5,7 +5,8 @@ use std::path::Path;
 use std::time::Instant;
 
 use gauntlet_cli::exit;
-use gauntlet_harness::recut::{Case, RecutError, Recutter, read};
+use gauntlet_harness::recut::{Case, Live, RecutError, Recutter, read};
+use gauntlet_probes::attach::Hook;
 use gauntlet_probes::load::Settings;
 use gauntlet_probes::privileges;
 use gauntlet_probes::replay_engine::{Both, Engine, HostEngine, Kernel};
@@ -16,12 +17,13 @@ use crate::cli::Packets;
 pub(super) fn recut(
     folder: &Path,
     filters: &[String],
-    ways: u64,
+    (ways, failing): (u64, bool),
     seed: u64,
     engine: Packets,
 ) -> Result<u8, Failure> {
     let mut cases = read(folder).map_err(Failure::usage)?;
     cases.retain(|case| filters.is_empty() || filters.iter().any(|part| case.id.contains(part)));
+    cases.retain(|case| !failing || !case.classes.is_empty());
     if cases.is_empty() {
         return Err(Failure::nothing("no recorded case has that in its id"));
     }
@@ -30,6 +32,14 @@ pub(super) fn recut(
         ..Settings::default()
     };
     let kernel = match engine {
+        Packets::Live | Packets::LiveClsact => {
+            let hook = match engine {
+                Packets::Live => Hook::Auto,
+                _ => Hook::Clsact,
+            };
+            let live = Live::new(&settings, hook).map_err(Failure::infra)?;
+            return all(&cases, ways, seed, (Box::new(live), "a cable"));
+        }
         Packets::Host => None,
         Packets::Kernel | Packets::Both => Some(Kernel::load(&settings).map_err(Failure::infra)?),
         Packets::Auto => match privileges::check(false) {

@@ -109,6 +109,17 @@ impl Lane {
         Ok(lane)
     }
 
+    /// Lets the cable take packets of so many bytes.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn stretch(&self, mtu: u32) -> Result<(), LabError> {
+        for role in [Role::Client, Role::Server] {
+            link::stretch(self.namespace(role), role.interface(), mtu)?;
+        }
+        Ok(())
+    }
+
     /// Which lane it is.
     #[must_use]
     pub fn index(&self) -> usize {

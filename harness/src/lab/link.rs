@@ -54,6 +54,15 @@ pub(super) fn bring_up(namespace: &NetNs, interface: &str) -> Result<(), LabErro
     })
 }
 
+/// Lets `interface` take packets of so many bytes.
+pub(super) fn stretch(namespace: &NetNs, interface: &str, mtu: u32) -> Result<(), LabError> {
+    inside(namespace, async |netlink| {
+        let longer = LinkUnspec::new_with_name(interface).mtu(mtu).build();
+        let set = netlink.handle.link().set(longer).execute().await;
+        netlink.accepted(set, || format!("let {interface} take {mtu} bytes"))
+    })
+}
+
 /// Waits until `interface` carries packets, then gives it its addresses, usable at once.
 pub(super) fn settle(
     namespace: &NetNs,

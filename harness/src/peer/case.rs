@@ -14,6 +14,7 @@ use gauntlet_probes::netns::NetNsError;
 use tokio::sync::oneshot;
 
 use super::certs::{Authorities, CertificateFailure};
+use super::program::ProgramFailure;
 use super::script::ScriptFault;
 use super::side::Side;
 use super::tls::ConfigFailure;
@@ -60,6 +61,7 @@ pub struct Endpoints {
 pub struct Outcome {
     /// `ok`, or the first error: of rustls in its `Debug` form (`AlertReceived(UnknownCA)`), of OpenSSL as
     /// `SSL_get_error` and its error queue say it (`SSL_ERROR_SSL(1) 20:1048(tlsv1 alert unknown ca)`), of
+    /// a program in its own words (`GnuTLS received alert 48 (CA is unknown): ..`, `Go: remote error: ..`), of
     /// the system by its kind (`ConnectionReset`, `UnexpectedEof`), `timeout` when its patience ended,
     /// `deadline since`, when and what, when the case's did, `NotResumed`, `EarlyDataRejected`, `NoConnection`.
     pub text: String,
@@ -95,6 +97,15 @@ pub enum PeerError {
         /// What is wrong.
         #[source]
         source: ScriptFault,
+    },
+    /// A program could not be asked.
+    #[error("{role:?}: {source}")]
+    Program {
+        /// Which peer.
+        role: Role,
+        /// What is wrong.
+        #[source]
+        source: ProgramFailure,
     },
     /// Sockets failed where no scenario makes them fail.
     #[error("{action}: {source}")]
@@ -148,7 +159,12 @@ pub fn drive(m: &Match<'_>) -> Result<Endpoints, PeerError> {
     };
     Ok(Endpoints {
         hung: client.hung || server.hung,
-        flows: client.flows,
+        // A client that is a program does not say from where it connected; who accepted knows.
+        flows: if client.flows.is_empty() {
+            server.flows
+        } else {
+            client.flows
+        },
         client: client.outcome,
         server: server.outcome,
     })

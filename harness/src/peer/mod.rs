@@ -8,6 +8,7 @@
 //! - `openssl`: the same for OpenSSL, and its connections
 //! - `socket`, `session`, `stepped`, `script`: one connection, one step after another
 //! - `case`, `side`: the two threads of a case, and the connections each makes
+//! - `program`: a stack that is a program of its own
 //! - `standing`: a server that stays, for trying a case by hand
 //! - `beacon`: the failed handshake by which the harness knows that the probe has seen everything so far
 
@@ -16,6 +17,7 @@ mod case;
 mod certs;
 mod keylog;
 mod openssl;
+mod program;
 mod script;
 mod session;
 mod side;
@@ -28,6 +30,7 @@ mod verifier;
 pub use beacon::beacon;
 pub use case::{Endpoints, Match, Outcome, PeerError, drive};
 pub use certs::CertificateFailure;
+pub use program::{ProgramFailure, lacks};
 pub use script::ScriptFault;
 pub use standing::serve;
 pub use tls::ConfigFailure;

@@ -23,6 +23,8 @@ use crate::scenario::model::{Peer, Stack, Step};
 /// What one side sends in [`Step::Exchange`], and the answer.
 const PING: &[u8; 4] = b"ping";
 const PONG: &[u8; 4] = b"pong";
+/// What a server that echoes lines is sent, and answers.
+const ECHO: &[u8; 5] = b"ping\n";
 
 /// The longest thing a step reads before it gives up: more than any record, RFC 8446 section 5.2.
 const READ_LIMIT: usize = 1 << 16;
@@ -131,6 +133,8 @@ pub(super) struct Actor<'a> {
     pub(super) role: Role,
     /// What it does.
     pub(super) peer: &'a Peer,
+    /// Whether the server echoes, so that a client gets back what it sent.
+    pub(super) echoed: bool,
     /// Its TLS configuration; a raw peer has none.
     pub(super) endpoint: Option<&'a Endpoint>,
     /// Whether the session of an earlier connection must be resumed.
@@ -255,10 +259,15 @@ impl Actor<'_> {
     }
 
     async fn exchange(&mut self, session: &mut Session) -> Result<(), Stopped> {
-        let mut word = [0; 4];
         match self.role {
             Role::Client => {
-                let sent = session.write(PING).await;
+                let (ping, pong): (&[u8], &[u8]) = if self.echoed {
+                    (ECHO, ECHO)
+                } else {
+                    (PING, PONG)
+                };
+                let mut word = vec![0; pong.len()];
+                let sent = session.write(ping).await;
                 let answered = session.read_exact(&mut word).await;
                 // A write fails where the server has ended the connection already. If it said why, that
                 // is still to be read and is the better answer; else the write knows best how it ended.
@@ -269,9 +278,10 @@ impl Actor<'_> {
                     (_, Err(answered)) => return Err(answered.into()),
                     (sent, Ok(())) => sent?,
                 }
-                same(&word, PONG)
+                same(&word, pong)
             }
             Role::Server => {
+                let mut word = [0; 4];
                 session.read_exact(&mut word).await?;
                 same(&word, PING)?;
                 Ok(session.write(PONG).await?)

@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use super::case::{Match, Outcome, PeerError};
 use super::certs::Authorities;
 use super::keylog::MemoryKeyLog;
+use super::program::Program;
 use super::script::{Actor, Log, Stopped, check};
 use super::socket::Socket;
 use super::tls::{Endpoint, Setting};
@@ -26,6 +27,8 @@ pub(super) struct Side<'a> {
     m: &'a Match<'a>,
     role: Role,
     endpoint: Option<Endpoint>,
+    /// Where another program is this end.
+    program: Option<Program>,
     /// The good peer of the handshake that goes first, if one does.
     warmup: Option<(Peer, Endpoint)>,
     keys: Arc<MemoryKeyLog>,
@@ -87,7 +90,18 @@ impl<'a> Side<'a> {
         check(peer).map_err(|source| PeerError::Script { role, source })?;
         let endpoint = match peer.stack {
             Stack::Rustls | Stack::OpenSsl => Some(configure(peer, &m.scenario.client)?),
-            Stack::Raw => None,
+            Stack::Raw | Stack::GnuTls | Stack::Go => None,
+        };
+        let program = if peer.stack.is_program() {
+            let setting = Setting {
+                authorities,
+                tls: m.tls,
+                client: &m.scenario.client,
+            };
+            let program = Program::new(&setting, role, peer, server_address(m));
+            Some(program.map_err(|source| PeerError::Config { role, source })?)
+        } else {
+            None
         };
         let warmup = if m.scenario.known_tls_server {
             // A raw end never speaks TLS, so somebody else does for it.
@@ -104,6 +118,7 @@ impl<'a> Side<'a> {
             m,
             role,
             endpoint,
+            program,
             warmup,
             keys,
         })
@@ -116,6 +131,13 @@ impl<'a> Side<'a> {
         client_gone: oneshot::Receiver<()>,
     ) -> Result<Played, PeerError> {
         self.m.lane.server().enter()?;
+        if let Some(program) = &self.program {
+            let played = program.listen(self.m.deadline, &listening, client_gone);
+            return played.map_err(|source| PeerError::Program {
+                role: self.role,
+                source,
+            });
+        }
         let bound = std::net::TcpListener::bind(self.server_address()).and_then(|listener| {
             listener.set_nonblocking(true)?;
             Ok((listener.try_clone()?, listener))
@@ -139,6 +161,13 @@ impl<'a> Side<'a> {
     /// Connects. For the client's own thread.
     pub(super) fn connect(self) -> Result<Played, PeerError> {
         self.m.lane.client().enter()?;
+        if let Some(program) = &self.program {
+            let played = program.connect(self.m.deadline);
+            return played.map_err(|source| PeerError::Program {
+                role: self.role,
+                source,
+            });
+        }
         let server = self.server_address();
         self.play(move || Ok(Source::Connects(server)))
     }
@@ -154,6 +183,7 @@ impl<'a> Side<'a> {
             let mut actor = Actor {
                 role: self.role,
                 peer: &self.m.scenario.server,
+                echoed: false,
                 endpoint: self.endpoint.as_ref(),
                 resumes: false,
                 early: &[],
@@ -165,10 +195,7 @@ impl<'a> Side<'a> {
     }
 
     pub(super) fn server_address(&self) -> SocketAddr {
-        SocketAddr::new(
-            self.m.lane.address(Role::Server, self.m.family),
-            self.m.port,
-        )
+        server_address(self.m)
     }
 
     /// Makes every connection within the deadline. `open` is called inside the runtime.
@@ -222,6 +249,7 @@ impl<'a> Side<'a> {
             let mut actor = Actor {
                 role: self.role,
                 peer,
+                echoed: false,
                 endpoint: Some(endpoint),
                 resumes: false,
                 early: &[],
@@ -252,6 +280,7 @@ impl<'a> Side<'a> {
                     Role::Client => &scenario.client,
                     Role::Server => &scenario.server,
                 },
+                echoed: scenario.server.stack == Stack::GnuTls,
                 endpoint: self.endpoint.as_ref(),
                 resumes,
                 early: if resumes { &early } else { &[] },
@@ -261,6 +290,10 @@ impl<'a> Side<'a> {
         }
         Ok(())
     }
+}
+
+fn server_address(m: &Match<'_>) -> SocketAddr {
+    SocketAddr::new(m.lane.address(Role::Server, m.family), m.port)
 }
 
 impl Source {

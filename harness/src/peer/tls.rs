@@ -1,6 +1,7 @@
 //! From what a scenario says about a peer to its TLS configuration: rustls' here, OpenSSL's in
 //! [`super::openssl`]. Everything not said is rustls' default with the ring provider. Refuses names it does not know rather than to run a different case.
 
+use std::io;
 use std::sync::Arc;
 
 use openssl::error::ErrorStack;
@@ -62,6 +63,12 @@ pub enum ConfigFailure {
     /// OpenSSL refuses the combination.
     #[error("OpenSSL configuration: {0}")]
     OpenSsl(#[from] ErrorStack),
+    /// A program's files cannot be written.
+    #[error("files for a program: {0}")]
+    Files(#[source] io::Error),
+    /// A program is not there.
+    #[error("{0}")]
+    Program(&'static str),
 }
 
 impl ConfigFailure {

@@ -21,6 +21,7 @@ use serde_json::Value;
 
 use super::event::{Counters, Event};
 use super::{Beacon, stall_after};
+use crate::scenario::Beside;
 
 /// Lines of the probe's stderr that are kept for the report.
 const KEPT_LINES: usize = 40;
@@ -77,6 +78,14 @@ impl ProbeError {
     }
 }
 
+/// What a probe is started for.
+pub(super) struct Watched<'a> {
+    pub(super) netns: &'a NetNs,
+    pub(super) interface: &'a str,
+    pub(super) beside: Beside,
+    pub(super) key_log: Option<&'a Path>,
+}
+
 #[derive(Debug)]
 enum Line {
     Event(Event),
@@ -101,12 +110,13 @@ pub(super) struct Child {
 }
 
 impl Child {
-    pub(super) fn spawn(
-        command: &[String],
-        netns: &NetNs,
-        interface: &str,
-        key_log: Option<&Path>,
-    ) -> Result<Self, ProbeError> {
+    pub(super) fn spawn(command: &[String], watched: &Watched<'_>) -> Result<Self, ProbeError> {
+        let Watched {
+            netns,
+            interface,
+            beside,
+            key_log,
+        } = *watched;
         let path = netns.path().display().to_string();
         let key_log = key_log.map_or_else(String::new, |path| path.display().to_string());
         let fill = |text: &String| {
@@ -123,6 +133,7 @@ impl Child {
             .env("GAUNTLET_NETNS", &path)
             .env("GAUNTLET_INTERFACE", interface)
             .env("GAUNTLET_KEY_LOG", &key_log)
+            .env("GAUNTLET_LIBRARY", libraries(beside))
             .env("GAUNTLET_STALL_MS", stall_after().as_millis().to_string())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -335,6 +346,15 @@ impl Drop for Child {
         self.signal(Signal::SIGKILL);
         // Reaps it. An error means that there is nothing to reap.
         let _ = self.process.wait();
+    }
+}
+
+/// What a probe that is not ours is told of libraries.
+fn libraries(beside: Beside) -> &'static str {
+    match beside {
+        Beside::Nothing | Beside::KeyLog => "off",
+        Beside::Library => "handshakes",
+        Beside::LibraryDeep => "deep",
     }
 }
 

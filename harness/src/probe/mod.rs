@@ -11,18 +11,22 @@ mod spec;
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::OnceLock;
 use std::time::Duration;
 
+use gauntlet_probes::library::join;
+use gauntlet_probes::library::object::Kernel;
 use gauntlet_probes::netns::NetNs;
 use gauntlet_wire::class::Class;
 
 use crate::patience::pace;
+use crate::scenario::Beside;
 
 pub use child::ProbeError;
 pub use event::{Counters, Event};
 pub use spec::{Program, Spec, SpecError};
 
-use child::Child;
+use child::{Child, Watched};
 
 /// Silence that the shipped probe, as the harness runs it, calls a stall.
 const STALL_AFTER: Duration = Duration::from_millis(600);
@@ -31,6 +35,18 @@ const STALL_AFTER: Duration = Duration::from_millis(600);
 #[must_use]
 pub fn stall_after() -> Duration {
     pace(STALL_AFTER)
+}
+
+/// How long the shipped probe may hold a failure back for what a library will say of it. What it saw
+/// later it may tell before.
+pub const HELD: Duration = join::PATIENCE;
+
+/// Why this kernel cannot be asked what libraries say, if so: it does not tell where a socket's fields are.
+#[must_use]
+pub fn lacks_libraries() -> Option<&'static str> {
+    static WHY: OnceLock<Option<String>> = OnceLock::new();
+    WHY.get_or_init(|| Some(Kernel::running().err()?.to_string()))
+        .as_deref()
 }
 
 /// A connection that the probe must report: its client's address, and the server's port.
@@ -60,8 +76,8 @@ enum Kind {
 }
 
 impl Probe {
-    /// Starts a probe at `interface` inside `netns`, which reads the key log at a path, where there is to be
-    /// one. It is ready when it has reported a beacon.
+    /// Starts a probe at `interface` inside `netns`, with that beside the wire; a key log is at a path. It is
+    /// ready when it has reported a beacon.
     ///
     /// The calling thread must live as long as the probe: when it ends, the kernel ends the probe.
     ///
@@ -71,18 +87,22 @@ impl Probe {
         program: &Program,
         netns: &NetNs,
         interface: &str,
+        beside: Beside,
         key_log: Option<&Path>,
     ) -> Result<Self, ProbeError> {
         Ok(Self(match program {
             Program::Null => Kind::Null,
             Program::Always(class) => Kind::Always(*class),
-            Program::Command {
-                command,
-                with_key_log,
-            } => {
-                let more = key_log.map_or(&[][..], |_| &with_key_log[..]);
-                let command = [command, more].concat();
-                Kind::Child(Box::new(Child::spawn(&command, netns, interface, key_log)?))
+            Program::Command { command, more } => {
+                let more = more(beside).iter().map(ToString::to_string);
+                let command: Vec<String> = command.iter().cloned().chain(more).collect();
+                let watched = Watched {
+                    netns,
+                    interface,
+                    beside,
+                    key_log,
+                };
+                Kind::Child(Box::new(Child::spawn(&command, &watched)?))
             }
         }))
     }

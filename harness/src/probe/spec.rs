@@ -7,6 +7,7 @@ use std::str::FromStr;
 use gauntlet_wire::class::Class;
 
 use super::stall_after;
+use crate::scenario::Beside;
 
 /// The shipped program's file name.
 const SHIPPED: &str = "mtls-probe";
@@ -35,8 +36,8 @@ pub enum Program {
     Command {
         /// Program and arguments; `{netns}` and `{interface}` are filled in.
         command: Vec<String>,
-        /// More arguments, where it has to read the key log at `{key_log}`.
-        with_key_log: Vec<String>,
+        /// More arguments for what it has beside the wire; `{key_log}` is filled in.
+        more: fn(Beside) -> &'static [&'static str],
     },
 }
 
@@ -95,7 +96,8 @@ impl Spec {
             Self::Always(class) => Program::Always(*class),
             Self::Exec(command) => Program::Command {
                 command: vec!["sh".into(), "-c".into(), command.clone()],
-                with_key_log: Vec::new(),
+                // It is told by the environment.
+                more: |_| &[],
             },
             Self::Shipped => {
                 let stall = format!("{}ms", stall_after().as_millis());
@@ -109,16 +111,18 @@ impl Spec {
                     "ndjson",
                     "--stall-after",
                     &stall,
-                    // What the wire alone can show is what the scenarios promise; what libraries say on
-                    // top is held to by the probe's own tests.
-                    "--library",
-                    "off",
                 ];
                 let mut command = vec![shipped()?.display().to_string()];
                 command.extend(arguments.map(String::from));
                 Program::Command {
                     command,
-                    with_key_log: ["--keylog", "{key_log}"].map(String::from).into(),
+                    // `auto` is what it does by itself; asked for, it refuses to go on without.
+                    more: |beside| match beside {
+                        Beside::Nothing => &["--library", "off"],
+                        Beside::KeyLog => &["--library", "off", "--keylog", "{key_log}"],
+                        Beside::Library => &["--library", "auto"],
+                        Beside::LibraryDeep => &["--library", "deep"],
+                    },
                 }
             }
         })

@@ -117,6 +117,26 @@ impl Conversation {
             .collect()
     }
 
+    /// A client that says what is no TLS to a port where TLS is meant: whoever is asked always says so, at once.
+    pub(super) fn of_nonsense(number: u32, port: u16) -> Self {
+        let [_, high, middle, low] = number.to_be_bytes();
+        Self {
+            client: ([12, high, middle, low], 40_000).into(),
+            server: ([13, 0, 0, 1], port).into(),
+            first: [0; 2],
+            last: 0,
+            said: vec![Said {
+                from: Role::Client,
+                after: 0,
+                sequence: 1,
+                acknowledged: 1,
+                fin: false,
+                rst: false,
+                bytes: b"nonsense\r\n".to_vec(),
+            }],
+        }
+    }
+
     fn add(&mut self, from: Role, time: u64, tcp: &etherparse::TcpSlice<'_>) {
         let (own, peer) = match from {
             Role::Client => (self.first[0], self.first[1]),
@@ -257,20 +277,22 @@ impl Said {
 /// A flight in other segments.
 fn shuffled(rng: &mut Rng, flight: &[Said]) -> Vec<Said> {
     let mut pieces: Vec<Said> = Vec::new();
-    let way = rng.u8(..24);
+    // Most of the packets are of the few ways with the smallest segments.
+    let way = rng.u8(..120);
     for said in joined(rng, flight) {
         match way {
             0 => cut(&mut pieces, &said, |_| 1),
-            1..4 => pieces.push(said),
-            4..8 => cut(&mut pieces, &said, |_| MSS),
-            8..14 => {
+            1 => cut(&mut pieces, &said, |_| rng.usize(1..=4)),
+            2..15 => pieces.push(said),
+            15..35 => cut(&mut pieces, &said, |_| MSS),
+            35..65 => {
                 let at = rng.usize(..said.bytes.len().max(1));
                 cut(&mut pieces, &said, |from| {
                     if from == 0 { at.max(1) } else { LARGEST }
                 });
             }
             _ => {
-                let most = [4, 40, 400, MSS][rng.usize(..4)];
+                let most = [40, 400, MSS][rng.usize(..3)];
                 cut(&mut pieces, &said, |_| rng.usize(1..=most));
             }
         }

@@ -4,6 +4,7 @@
 //! Deterministic: a case, a seed and a number name one list of packets.
 
 mod conversation;
+mod live;
 
 use std::fs;
 use std::io;
@@ -19,6 +20,7 @@ use gauntlet_probes::report::ndjson;
 use gauntlet_wire::event::Event;
 
 pub use conversation::Conversation;
+pub use live::{Live, LiveError};
 
 use crate::recording::Recorded;
 

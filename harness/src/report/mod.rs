@@ -66,6 +66,9 @@ pub struct CaseReport {
     pub artifacts: Option<PathBuf>,
     /// The command that runs this case again.
     pub repro: String,
+    /// What this machine lacks, by its name in `GAUNTLET_REQUIRE`, where the case was skipped for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lacks: Option<String>,
     /// Why the case was run again, and what was recorded then; absent where once was enough.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_attempt: Option<String>,

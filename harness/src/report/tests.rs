@@ -100,6 +100,7 @@ fn records() -> Vec<Record> {
         let report = CaseReport {
             repro: crate::run::repro(&id, 1234, &crate::probe::Spec::Shipped, None),
             artifacts: failed.then(|| format!("target/gauntlet/{}", id.replace("::", ".")).into()),
+            lacks: None,
             first_attempt: None,
             id,
             expected,

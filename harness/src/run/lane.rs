@@ -16,14 +16,14 @@ use tempfile::TempDir;
 
 use super::artifacts::{self, ArtifactError};
 use super::kernel_log::KernelLog;
-use super::{LaneEnd, Settings, repro, standstill};
-use crate::lab::{self, Lane, Role, SERVER_INTERFACE};
+use super::{LaneEnd, Settings, lacks, report_of, skipped, standstill};
+use crate::lab::{Lane, Role, SERVER_INTERFACE};
 use crate::patience::limit;
 use crate::peer::{self, Endpoints, Match};
-use crate::probe::{Beacon, Event, Probe, stall_after};
-use crate::report::{CaseReport, Expected, Witnesses};
-use crate::scenario::Case;
+use crate::probe::{Beacon, Event, HELD, Probe, stall_after};
+use crate::report::{CaseReport, Witnesses};
 use crate::scenario::model::Family;
+use crate::scenario::{Beside, Case};
 use crate::verdict::{self, Judgement, Observation, Verdict};
 use crate::witness::{Capture, Captured, Transcript};
 
@@ -43,8 +43,8 @@ const PORTS: u64 = 20_000;
 #[derive(Debug)]
 pub struct Worker {
     index: usize,
-    /// By whether its probe reads a key log. Each is built when the first case needs it.
-    rigs: BTreeMap<bool, Result<Rig, String>>,
+    /// By what its probe has beside the wire. Each is built when the first case needs it.
+    rigs: BTreeMap<Beside, Result<Rig, String>>,
     /// The next case's port, counted from [`FIRST_PORT`].
     next_port: u64,
     /// How many cases were run.
@@ -59,6 +59,7 @@ pub struct Worker {
 struct Rig {
     // Dropped in this order: whoever looks at the lane goes before it.
     probe: Probe,
+    beside: Beside,
     capture: Capture,
     lane: Arc<Lane>,
     /// Where the file is that both ends write their secrets to, and the probe reads.
@@ -94,9 +95,9 @@ impl Worker {
 
     /// Builds what a case needs and starts its probe, unless that stands already. What fails here is the
     /// reason of every such case's `infra`.
-    fn rig(&mut self, key_log: bool, settings: &Settings) -> &mut Result<Rig, String> {
-        self.rigs.entry(key_log).or_insert_with(|| {
-            let mut rig = Rig::new(self.index, settings, key_log)?;
+    fn rig(&mut self, beside: Beside, settings: &Settings) -> &mut Result<Rig, String> {
+        self.rigs.entry(beside).or_insert_with(|| {
+            let mut rig = Rig::new(self.index, settings, beside)?;
             rig.deaf = rig.ready().err();
             Ok(rig)
         })
@@ -134,50 +135,33 @@ impl Worker {
     }
 
     fn attempt(&mut self, case: &Case, settings: &Settings) -> CaseReport {
+        if let Some(lacking) = lacks(case) {
+            return skipped(case, settings, lacking);
+        }
         let log = KernelLog::now();
         let began = Instant::now();
         let port = FIRST_PORT + (self.next_port % PORTS) as u16;
         self.next_port += 1;
         self.ran += 1;
         self.open = may_be_told_late(case);
-        let lacking = case.network.and_then(|_| lab::lacks_netem());
-        let run = match (lacking, self.rig(case.key_log, settings)) {
-            (Some(lacking), _) => Err(lacking.to_owned()),
-            (None, Ok(rig)) => rig.run(case, port, settings),
-            (None, Err(why)) => Err(why.clone()),
+        let run = match self.rig(case.beside, settings) {
+            Ok(rig) => rig.run(case, port, settings),
+            Err(why) => Err(why.clone()),
         };
         let duration = began.elapsed();
         let judgement = match &run {
             Ok(run) => run.judge(case),
             Err(why) => Judgement {
-                verdict: if lacking.is_some() {
-                    Verdict::Skip
-                } else {
-                    Verdict::Infra
-                },
+                verdict: Verdict::Infra,
                 reason: Some(why.clone()),
             },
         };
         let judgement = judgement.knowing(settings.deviations.reason(&case.id));
         let mut report = CaseReport {
-            id: case.id.clone(),
-            expected: case.scenario.expect.as_ref().map(|expect| Expected {
-                class: expect.class.clone(),
-                confidence: expect.confidence.clone(),
-            }),
-            reported: Vec::new(),
             verdict: judgement.verdict,
             reason: judgement.reason,
-            witnesses: Witnesses::default(),
             duration_ms: duration.as_millis().try_into().unwrap_or(u64::MAX),
-            artifacts: None,
-            first_attempt: None,
-            repro: repro(
-                &case.id,
-                settings.seed,
-                &settings.probe,
-                settings.scenarios.as_deref(),
-            ),
+            ..report_of(case, settings)
         };
         let Ok(run) = run else { return report };
         report.witnesses = run.witnesses();
@@ -201,14 +185,14 @@ impl Worker {
             errors: self.errors,
             ..LaneEnd::default()
         };
-        for (key_log, rig) in self.rigs {
+        for (beside, rig) in self.rigs {
             // A rig that never stood, or whose probe failed, was the reason of every case already.
             let Ok(mut rig) = rig else { continue };
             if rig.deaf.is_some() {
                 continue;
             }
             // Before a probe that reads a key log there are only failures, and each was told.
-            if (self.ran > 1 || self.open) && !key_log && rig.probe.sees_beacons() {
+            if (self.ran > 1 || self.open) && beside != Beside::KeyLog && rig.probe.sees_beacons() {
                 let late = rig.probe.linger(stall_after() + stall_after() / 2);
                 let late = late
                     .iter()
@@ -257,11 +241,11 @@ fn path_in(folder: &TempDir) -> PathBuf {
 }
 
 impl Rig {
-    fn new(index: usize, settings: &Settings, key_log: bool) -> Result<Self, String> {
+    fn new(index: usize, settings: &Settings, beside: Beside) -> Result<Self, String> {
         let lane = Arc::new(Lane::new(index).map_err(|error| error.to_string())?);
         let capture =
             Capture::start(lane.server(), SERVER_INTERFACE).map_err(|error| error.to_string())?;
-        let key_log = key_log
+        let key_log = (beside == Beside::KeyLog)
             .then(|| {
                 tempfile::Builder::new()
                     .prefix("gauntlet-key-log-")
@@ -274,6 +258,7 @@ impl Rig {
             &settings.program,
             lane.server(),
             SERVER_INTERFACE,
+            beside,
             path.as_deref(),
         )
         .map_err(|error| error.to_string())?;
@@ -281,6 +266,7 @@ impl Rig {
             lane,
             capture,
             probe,
+            beside,
             key_log,
             beacons: 0,
             deaf: None,
@@ -353,11 +339,11 @@ impl Rig {
             .until(after.client, after.port)
             .map_err(|error| error.to_string())?;
         let wire = Transcript::read(&packets, &endpoints.flows, port);
-        let reported = match self.probe.until(&[after], limit(SEEN)) {
+        let reported = match self.told_until(after, case.family) {
             Ok(events) => Ok(self.belonging(events, &endpoints, port)),
-            Err(error) => {
-                self.deaf = Some(error.to_string());
-                Err(error.to_string())
+            Err(why) => {
+                self.deaf = Some(why.clone());
+                Err(why)
             }
         };
         Ok(Run {
@@ -367,6 +353,22 @@ impl Rig {
             packets,
             reported,
         })
+    }
+
+    /// What the probe said, up to a beacon. One that hears libraries may hold back a failure that it saw
+    /// before the beacon, for [`HELD`] and no longer: then a beacon that is made after that comes last.
+    fn told_until(&mut self, beacon: Beacon, family: Family) -> Result<Vec<Event>, String> {
+        let until = |probe: &mut Probe, beacon| {
+            let told = probe.until(&[beacon], limit(SEEN));
+            told.map_err(|error| error.to_string())
+        };
+        let mut events = until(&mut self.probe, beacon)?;
+        if self.beside.hears_libraries() && self.probe.sees_beacons() {
+            events.extend(self.probe.linger(HELD));
+            let last = self.beacon(family)?;
+            events.extend(until(&mut self.probe, last)?);
+        }
+        Ok(events)
     }
 
     /// Everything reported but beacons; or what a probe that does not look makes up.

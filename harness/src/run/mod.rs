@@ -18,9 +18,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use crate::probe::{Program, Spec};
-use crate::report::CaseReport;
+use crate::lab::lacks_netem;
+use crate::peer;
+use crate::probe::{Program, Spec, lacks_libraries};
+use crate::report::{CaseReport, Expected, Witnesses};
+use crate::scenario::model::Stack;
 use crate::scenario::{Case, Deviations};
+use crate::verdict::Verdict;
 
 pub use artifacts::{ArtifactError, Shelf};
 pub use lane::Worker;
@@ -64,6 +68,75 @@ impl Cancel {
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Something that a case needs and this machine does not have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lacking {
+    /// Its name in `GAUNTLET_REQUIRE`.
+    pub need: &'static str,
+    /// Why it is not there, one line.
+    pub why: String,
+}
+
+/// What a case needs beyond privileges and this machine does not have, if anything: the case is skipped.
+#[must_use]
+pub fn lacks(case: &Case) -> Option<Lacking> {
+    let lacking = |need: &'static str, why: &str| Lacking {
+        need,
+        why: why.to_owned(),
+    };
+    let netem = || {
+        case.network?;
+        Some(lacking("netem", lacks_netem()?))
+    };
+    let libraries = || {
+        case.beside.hears_libraries().then_some(())?;
+        Some(lacking("library", lacks_libraries()?))
+    };
+    let programs = || {
+        let ends = [&case.scenario.client, &case.scenario.server];
+        let stacks = ends.map(|peer| peer.stack);
+        let lacks = |stack: Stack| Some(lacking(stack.as_str(), peer::lacks(stack)?));
+        stacks.into_iter().find_map(lacks)
+    };
+    netem().or_else(libraries).or_else(programs)
+}
+
+/// The report of a case that is not run.
+#[must_use]
+pub fn skipped(case: &Case, settings: &Settings, lacking: Lacking) -> CaseReport {
+    CaseReport {
+        verdict: Verdict::Skip,
+        reason: Some(lacking.why),
+        lacks: Some(lacking.need.into()),
+        ..report_of(case, settings)
+    }
+}
+
+/// The report of a case of which nothing is known yet.
+fn report_of(case: &Case, settings: &Settings) -> CaseReport {
+    CaseReport {
+        id: case.id.clone(),
+        expected: case.scenario.expect.as_ref().map(|expect| Expected {
+            class: expect.class.clone(),
+            confidence: expect.confidence.clone(),
+        }),
+        reported: Vec::new(),
+        verdict: Verdict::Infra,
+        reason: None,
+        witnesses: Witnesses::default(),
+        duration_ms: 0,
+        artifacts: None,
+        lacks: None,
+        first_attempt: None,
+        repro: repro(
+            &case.id,
+            settings.seed,
+            &settings.probe,
+            settings.scenarios.as_deref(),
+        ),
     }
 }
 

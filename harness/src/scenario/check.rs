@@ -4,7 +4,7 @@
 use gauntlet_wire::alert;
 use gauntlet_wire::class::{Class, Confidence};
 
-use super::matrix::{KEY_LOG, NEAR_MISS};
+use super::matrix::{Beside, NEAR_MISS};
 use super::model::{Encoding, Expect, Peer, Scenario, Stack, Tls};
 use super::parse::Wrong;
 
@@ -41,7 +41,7 @@ pub fn id_segment(class: Class) -> String {
 }
 
 /// Everything that is wrong with a scenario at one TLS version.
-pub(super) fn scenario(scenario: &Scenario, tls: Tls, key_log: bool) -> Vec<Wrong> {
+pub(super) fn scenario(scenario: &Scenario, tls: Tls, beside: Beside) -> Vec<Wrong> {
     let mut wrong = Vec::new();
     for (field, text) in [
         ("claim", &scenario.claim),
@@ -63,7 +63,9 @@ pub(super) fn scenario(scenario: &Scenario, tls: Tls, key_log: bool) -> Vec<Wron
             ));
         }
     }
-    for (taken, by) in [(NEAR_MISS, "siblings"), (KEY_LOG, "cases with a key log")] {
+    let endings = Beside::MORE.into_iter().filter_map(Beside::key);
+    let endings = endings.map(|key| (key, "cases with more than the wire"));
+    for (taken, by) in endings.chain([(NEAR_MISS, "siblings")]) {
         if variant.is_some_and(|name| name == taken) {
             wrong.push(Wrong::new(
                 "variant",
@@ -102,11 +104,13 @@ pub(super) fn scenario(scenario: &Scenario, tls: Tls, key_log: bool) -> Vec<Wron
     peer("client", &scenario.client, &mut wrong);
     peer("server", &scenario.server, &mut wrong);
     openssl(scenario, &mut wrong);
+    program("client", &scenario.client, scenario, &mut wrong);
+    program("server", &scenario.server, scenario, &mut wrong);
     let known = class(scenario, &mut wrong);
     if let Some(expect) = &scenario.expect
         && known
     {
-        self::expect(expect, scenario, (tls, key_log), &mut wrong);
+        self::expect(expect, scenario, (tls, beside), &mut wrong);
     }
     wrong
 }
@@ -174,6 +178,52 @@ fn openssl(scenario: &Scenario, wrong: &mut Vec<Wrong>) {
     }
 }
 
+/// What a program of its own cannot be told: it makes one handshake, exchanges two words and ends.
+fn program(role: &str, peer: &Peer, scenario: &Scenario, wrong: &mut Vec<Wrong>) {
+    if !peer.stack.is_program() {
+        return;
+    }
+    let plain = Peer::default();
+    let certificate = |peer: &Peer| {
+        let encoding = peer.certificate.as_ref().map(|own| own.encoding);
+        encoding.is_none_or(|encoding| encoding == Encoding::Der)
+    };
+    let told = [
+        ("script", peer.script != plain.script),
+        ("verifier", peer.verifier != plain.verifier),
+        ("tickets", peer.tickets != plain.tickets),
+        ("groups", peer.groups.is_some()),
+        ("alpn", !peer.alpn.is_empty()),
+        ("max_fragment_size", peer.max_fragment_size.is_some()),
+        ("patience_ms", peer.patience_ms != plain.patience_ms),
+        ("lingers", !peer.lingers),
+        ("certificate.encoding", !certificate(peer)),
+    ];
+    for (field, _) in told.iter().filter(|(_, differs)| *differs) {
+        wrong.push(Wrong::new(
+            &format!("{role}.{field}"),
+            "a program of its own cannot be told; allowed: the default",
+        ));
+    }
+    let other = match role {
+        "client" => &scenario.server,
+        _ => &scenario.client,
+    };
+    if !matches!(other.stack, Stack::Rustls | Stack::OpenSsl) {
+        wrong.push(Wrong::new(
+            &format!("{role}.stack"),
+            "the other end of a program must be in this process; allowed there: rustls, openssl",
+        ));
+    }
+    let client = &scenario.client;
+    if scenario.known_tls_server || client.connections != 1 || client.early_data != 0 {
+        wrong.push(Wrong::new(
+            &format!("{role}.stack"),
+            "a program makes one connection; allowed: no `known_tls_server`, `connections` or `early_data`",
+        ));
+    }
+}
+
 /// Whether the id's class is one.
 fn class(scenario: &Scenario, wrong: &mut Vec<Wrong>) -> bool {
     let classes: Vec<String> = Class::ALL.into_iter().map(id_segment).collect();
@@ -194,7 +244,7 @@ fn class(scenario: &Scenario, wrong: &mut Vec<Wrong>) -> bool {
 fn expect(
     expect: &Expect,
     scenario: &Scenario,
-    (tls, key_log): (Tls, bool),
+    (tls, beside): (Tls, Beside),
     wrong: &mut Vec<Wrong>,
 ) {
     let classes = || Class::ALL.map(Class::name).join(", ");
@@ -269,7 +319,13 @@ fn expect(
             ),
         ));
     }
-    alert(expect, class, hidden && !key_log, wrong);
+    alert(expect, class, hidden && beside == Beside::Nothing, wrong);
+    if expect.quotes.is_some() && !beside.hears_libraries() {
+        wrong.push(Wrong::new(
+            "expect.quotes",
+            "no library is asked here; allowed: in [library] and [library_deep]",
+        ));
+    }
     truth(expect, class, scenario, hidden, wrong);
 }
 
@@ -279,7 +335,7 @@ fn alert(expect: &Expect, class: Class, unread: bool, wrong: &mut Vec<Wrong>) {
     if unread {
         wrong.push(Wrong::new(
             "expect.alert",
-            "nobody can read an encrypted alert without a key log: leave it out",
+            "nobody can read an encrypted alert on the wire: leave it out",
         ));
     }
     if alert::name(code).is_none() {

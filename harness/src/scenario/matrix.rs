@@ -10,8 +10,20 @@ use super::parse::Variant;
 
 /// The ending of a near miss' id.
 pub const NEAR_MISS: &str = "near_miss";
-/// The ending of the id of a case whose probe reads the key log of both ends.
-pub const KEY_LOG: &str = "key_log";
+
+/// What the probe of a case has beside the wire.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Beside {
+    /// Nothing: what the wire alone can show.
+    #[default]
+    Nothing,
+    /// The key log of both ends.
+    KeyLog,
+    /// What TLS libraries say while they do handshakes: all that a probe asks by itself.
+    Library,
+    /// What they say while they read and write, too.
+    LibraryDeep,
+}
 
 /// One handshake to make, and what must be seen of it.
 #[derive(Debug, Clone)]
@@ -28,8 +40,8 @@ pub struct Case {
     pub network: Option<Network>,
     /// Whether it is a sibling that must succeed in silence.
     pub near_miss: bool,
-    /// Whether the probe reads the key log of both ends, and so what TLS 1.3 hides.
-    pub key_log: bool,
+    /// What the probe has beside the wire, and so may know of what TLS 1.3 hides.
+    pub beside: Beside,
     /// The scenario's file, relative to the folder.
     pub file: String,
     /// The other file that holds its near miss, and the line that says so.
@@ -43,25 +55,30 @@ pub(super) fn expand(file: &str, variants: Vec<Variant>) -> Vec<Case> {
         scenario,
         tls,
         near_miss,
-        key_log,
+        beside,
         sibling,
     } in variants
     {
         let scenario = Arc::new(scenario);
         let good = scenario.family.iter().map(|&family| (family, None));
-        let openssl = [&scenario.client, &scenario.server]
+        let on_top = [&scenario.client, &scenario.server]
             .into_iter()
-            .any(|peer| peer.stack == Stack::OpenSsl);
+            .any(|peer| peer.stack.comes_on_top());
         let bad = (scenario.network.iter())
-            .filter(|_| !openssl)
+            .filter(|_| !on_top)
             .map(|&network| (Family::Ipv4, Some(network)));
         // What is read is the same over either family and any cable.
         let places = good.chain(bad);
-        for (family, network) in places.take(if key_log { 1 } else { usize::MAX }) {
-            let ending = match (near_miss, key_log) {
-                (true, _) => Some(NEAR_MISS),
-                (_, true) => Some(KEY_LOG),
-                _ => None,
+        let all = if beside == Beside::Nothing {
+            usize::MAX
+        } else {
+            1
+        };
+        for (family, network) in places.take(all) {
+            let ending = if near_miss {
+                Some(NEAR_MISS)
+            } else {
+                beside.key()
             };
             cases.push(Case {
                 id: id(&scenario, tls, family, network, ending),
@@ -70,7 +87,7 @@ pub(super) fn expand(file: &str, variants: Vec<Variant>) -> Vec<Case> {
                 tls,
                 family,
                 near_miss,
-                key_log,
+                beside,
                 file: file.into(),
                 sibling: sibling.clone(),
             });
@@ -106,6 +123,28 @@ pub(super) fn stacks(client: Stack, server: Stack) -> String {
     match (client, server) {
         (Stack::Rustls, Stack::Rustls) | (Stack::OpenSsl, Stack::OpenSsl) => client.as_str().into(),
         _ => format!("{}-{}", client.as_str(), server.as_str()),
+    }
+}
+
+impl Beside {
+    /// Everything but the wire alone.
+    pub const MORE: [Self; 3] = [Self::KeyLog, Self::Library, Self::LibraryDeep];
+
+    /// The table of a scenario file, and the ending of a case id; none for the wire alone.
+    #[must_use]
+    pub fn key(self) -> Option<&'static str> {
+        match self {
+            Self::Nothing => None,
+            Self::KeyLog => Some("key_log"),
+            Self::Library => Some("library"),
+            Self::LibraryDeep => Some("library_deep"),
+        }
+    }
+
+    /// Whether libraries are asked.
+    #[must_use]
+    pub fn hears_libraries(self) -> bool {
+        matches!(self, Self::Library | Self::LibraryDeep)
     }
 }
 
@@ -156,6 +195,23 @@ impl Network {
 }
 
 impl Stack {
+    /// Whether it is a library that others can be asked about: one file, that exports its functions.
+    #[must_use]
+    pub fn is_shared_library(self) -> bool {
+        matches!(self, Self::OpenSsl | Self::GnuTls)
+    }
+
+    /// Whether it is a program of its own, which this machine may not have.
+    #[must_use]
+    pub fn is_program(self) -> bool {
+        matches!(self, Self::GnuTls | Self::Go)
+    }
+
+    /// Whether its cases come on top of those of rustls, and need not be run at every place.
+    pub(super) fn comes_on_top(self) -> bool {
+        self == Self::OpenSsl || self.is_program()
+    }
+
     /// As in a case id.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -163,13 +219,21 @@ impl Stack {
             Self::Rustls => "rustls",
             Self::OpenSsl => "openssl",
             Self::Raw => "raw",
+            Self::GnuTls => "gnutls",
+            Self::Go => "go",
         }
     }
 
     /// The stack of that name.
     pub(super) fn named(name: &str) -> Option<Self> {
-        [Self::Rustls, Self::OpenSsl, Self::Raw]
-            .into_iter()
-            .find(|stack| stack.as_str() == name)
+        [
+            Self::Rustls,
+            Self::OpenSsl,
+            Self::Raw,
+            Self::GnuTls,
+            Self::Go,
+        ]
+        .into_iter()
+        .find(|stack| stack.as_str() == name)
     }
 }

@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 pub(crate) use check::NO_FAILURE;
 pub use check::id_segment;
 pub use deviations::{Deviations, UnusedDeviation};
-pub use matrix::{Case, KEY_LOG};
+pub use matrix::{Beside, Case};
 
 /// The file in a scenario folder that lists known deviations, and is no scenario.
 const DEVIATIONS: &str = "known-deviations.toml";

@@ -93,7 +93,8 @@ pub enum Network {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Peer {
-    /// Who speaks: `rustls` (through tokio-rustls), `openssl` (the system's libssl), or `raw` (a plain socket; never says TLS by itself).
+    /// Who speaks: `rustls` (through tokio-rustls), `openssl` (the system's libssl), `raw` (a plain socket; never
+    /// says TLS by itself), or a program of its own, where it is installed: `gnutls`, `go`.
     pub stack: Stack,
     /// TLS versions offered or accepted; default: the version of the case (both for `any`).
     pub versions: Option<Vec<Tls>>,
@@ -162,6 +163,10 @@ pub enum Stack {
     OpenSsl,
     /// A plain TCP socket that follows its script.
     Raw,
+    /// GnuTLS, by its own programs.
+    GnuTls,
+    /// Go's crypto/tls, by a program of ours.
+    Go,
 }
 
 /// A certificate made by rcgen for the case. Defaults are all good.
@@ -338,4 +343,20 @@ pub struct Expect {
     /// Classes that must be among `candidates`; `none` may be there only if it is here.
     #[serde(default)]
     pub candidates: Vec<String>,
+    /// What a library says, where libraries are asked; absent: none may be quoted.
+    pub quotes: Option<Quotes>,
+}
+
+/// A library's own words in an event. A field that is not given must not be there.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Quotes {
+    /// `tls.library.name`.
+    pub library: String,
+    /// `tls.library.side`.
+    pub side: String,
+    /// `tls.library.reason`.
+    pub reason: Option<String>,
+    /// `tls.library.x509.verify_error`.
+    pub verify_error: Option<String>,
 }

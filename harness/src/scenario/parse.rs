@@ -2,8 +2,8 @@
 //!
 //! A file is TOML as [`super::model`] has it, plus `stacks`, the pairs to run it with, and two overlays
 //! that are merged, deep, into the same table: `[at."1.3 client:openssl"]` for what differs at a TLS version
-//! or with a stack, and `[near_miss]`, the sibling that must succeed in silence; `[key_log]` is merged into `[expect]`,
-//! where the probe reads a key log. Refuses to touch the file system, and to go on with a file that is wrong.
+//! or with a stack, and `[near_miss]`, the sibling that must succeed in silence; `[key_log]`, `[library]` and
+//! `[library_deep]` are merged into `[expect]`, where the probe has that beside the wire. Refuses to touch the file system, and to go on with a file that is wrong.
 
 use std::collections::BTreeMap;
 
@@ -11,8 +11,9 @@ use toml::de::{DeTable, DeValue};
 use toml::{Spanned, Table, Value};
 
 use super::Fault;
-use super::check;
-use super::model::{Expect, Scenario, Tls};
+use super::check::{self, NO_FAILURE};
+use super::matrix::Beside;
+use super::model::{Expect, Scenario, Stack, Tls};
 use super::place::{self, Place};
 
 /// A scenario for one TLS version and pair of stacks, overlays applied.
@@ -24,8 +25,8 @@ pub(super) struct Variant {
     pub(super) tls: Tls,
     /// Whether it is the sibling.
     pub(super) near_miss: bool,
-    /// Whether the probe reads the key log of both ends.
-    pub(super) key_log: bool,
+    /// What the probe has beside the wire.
+    pub(super) beside: Beside,
     /// The line and value of `near_miss = "FILE"`, where the sibling is another file's scenario.
     pub(super) sibling: Option<(usize, String)>,
 }
@@ -132,10 +133,16 @@ fn at_place(
     }
     place.settle(&mut whole);
     let near_miss = whole.remove("near_miss");
-    let key_log = whole.remove("key_log");
+    let more: Vec<(Beside, &str, Value)> = Beside::MORE
+        .into_iter()
+        .filter_map(|beside| {
+            let key = beside.key()?;
+            Some((beside, key, whole.remove(key)?))
+        })
+        .collect();
 
     let scenario = deserialize(whole.clone()).map_err(|wrong| source.faults([wrong], &layers))?;
-    let mut wrong = check::scenario(&scenario, tls, false);
+    let mut wrong = check::scenario(&scenario, tls, Beside::Nothing);
     let sibling = match &near_miss {
         Some(Value::String(file)) => {
             Some((source.line(&["near_miss".into()], &layers), file.clone()))
@@ -156,20 +163,20 @@ fn at_place(
         scenario,
         tls,
         near_miss: false,
-        key_log: false,
+        beside: Beside::Nothing,
         sibling,
     }];
     // Where an overlay says something of a table that is taken out before.
     let inside =
         |table| -> Vec<[&str; 3]> { keys.iter().map(|[at, key]| [*at, *key, table]).collect() };
-    if let Some(key_log) = key_log {
-        let deep = inside("key_log");
+    for (beside, key, told) in more {
+        let (table, deep) = ([key], inside(key));
         let mut layers = layers.clone();
-        layers.push(&["key_log"]);
+        layers.push(&table);
         layers.extend(deep.iter().map(|key| &key[..]));
-        let scenario = with_key_log(whole.clone(), key_log, &variants[0].scenario)
+        let scenario = with(beside, key, told, whole.clone(), &variants[0].scenario)
             .map_err(|wrong| source.faults([wrong], &layers))?;
-        let wrong = check::scenario(&scenario, tls, true);
+        let wrong = check::scenario(&scenario, tls, beside);
         if !wrong.is_empty() {
             return Err(source.faults(wrong, &layers));
         }
@@ -177,7 +184,7 @@ fn at_place(
             scenario,
             tls,
             near_miss: false,
-            key_log: true,
+            beside,
             sibling: None,
         });
     }
@@ -189,7 +196,7 @@ fn at_place(
             layers.extend(deep.iter().map(|key| &key[..]));
             let scenario = near_miss_of(whole, near, &variants[0].scenario)
                 .map_err(|wrong| source.faults([wrong], &layers))?;
-            let wrong = check::scenario(&scenario, tls, false);
+            let wrong = check::scenario(&scenario, tls, Beside::Nothing);
             if !wrong.is_empty() {
                 return Err(source.faults(wrong, &layers));
             }
@@ -197,7 +204,7 @@ fn at_place(
                 scenario,
                 tls,
                 near_miss: true,
-                key_log: false,
+                beside: Beside::Nothing,
                 sibling: None,
             });
         }
@@ -212,24 +219,43 @@ fn at_place(
     Ok(variants)
 }
 
-/// The same handshake before a probe that reads the key log of both ends: what `key_log` says is expected
+/// The same handshake before a probe that has more than the wire: what the table `key` says is expected
 /// otherwise.
-fn with_key_log(mut whole: Table, told: Value, hidden: &Scenario) -> Result<Scenario, Wrong> {
-    let Value::Table(told) = told else {
-        return Err(Wrong::new(
-            "key_log",
-            "not a table; allowed: what [expect] has",
-        ));
+fn with(
+    beside: Beside,
+    key: &str,
+    told: Value,
+    mut whole: Table,
+    plain: &Scenario,
+) -> Result<Scenario, Wrong> {
+    let wrong = |message: &str| Err(Wrong::new(key, message));
+    let Value::Table(mut told) = told else {
+        return wrong("not a table; allowed: what [expect] has");
     };
     let hides = |expect: &Expect| expect.encrypted == Some(true) && expect.confidence != "certain";
-    if !hidden.expect.as_ref().is_some_and(hides) {
-        return Err(Wrong::new(
-            "key_log",
+    if beside == Beside::KeyLog && !plain.expect.as_ref().is_some_and(hides) {
+        return wrong(
             "nothing is hidden here; allowed: where [expect] has encrypted = true and is not certain",
-        ));
+        );
     }
-    if let Some(Value::Table(expect)) = whole.get_mut("expect") {
-        merge(expect, told);
+    let ends = [plain.client.stack, plain.server.stack];
+    if beside.hears_libraries() && !ends.into_iter().any(Stack::is_shared_library) {
+        return wrong(
+            "no library can be asked here; allowed: where OpenSSL or GnuTLS is at an end",
+        );
+    }
+    let silent = told.remove("silent") == Some(Value::Boolean(true));
+    match whole.get_mut("expect") {
+        Some(_) if silent && !told.is_empty() => return wrong("`silent = true` stands alone"),
+        Some(_) if silent && plain.class != NO_FAILURE => {
+            return wrong("only a good handshake may be silent");
+        }
+        Some(_) if silent => drop(whole.remove("expect")),
+        Some(Value::Table(expect)) => merge(expect, told),
+        _ if silent || !told.is_empty() => {
+            return wrong("nothing is expected here; allowed: an empty table");
+        }
+        _ => {}
     }
     deserialize(whole)
 }

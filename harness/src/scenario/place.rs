@@ -25,7 +25,7 @@ struct Pair {
 }
 
 /// The stacks there are, for messages.
-const STACKS: &str = "rustls, openssl, CLIENT-SERVER of rustls, openssl, raw";
+const STACKS: &str = "rustls, openssl, CLIENT-SERVER of rustls, openssl, raw, gnutls, go";
 
 /// What is wrong where a peer's own table names a stack beside `stacks`.
 const SAID: &str = "`stacks` says that already; allowed: one of them";
@@ -146,7 +146,7 @@ impl Place {
     }
 
     /// Writes into a scenario what follows from the place: who speaks and, where the file does not say,
-    /// over what. No library says anything else over another IP version, so pairs with OpenSSL, which
+    /// over what. No library says anything else over another IP version, so pairs with another library, which
     /// come on top of rustls', run over one of them: TLS 1.3 over IPv6, the others over IPv4.
     pub(super) fn settle(&self, whole: &mut Table) {
         let Some(pair) = self.pair else { return };
@@ -158,7 +158,7 @@ impl Place {
             overlay.insert(end.into(), Value::Table(peer));
             merge(whole, overlay);
         }
-        if pair.has(Stack::OpenSsl) && !whole.contains_key("family") {
+        if (client.comes_on_top() || server.comes_on_top()) && !whole.contains_key("family") {
             let family = match self.tls {
                 Tls::V1_3 => "ipv6",
                 Tls::V1_2 | Tls::Any => "ipv4",
@@ -171,8 +171,11 @@ impl Place {
 impl Pair {
     fn named(name: &str) -> Option<Self> {
         let (client, server) = match name.split_once('-') {
-            None if name != Stack::Raw.as_str() => (name, name),
-            None => return None,
+            // A raw end speaks no TLS by itself, and what a program experienced the other end must know too.
+            None if matches!(Stack::named(name)?, Stack::Raw | Stack::GnuTls | Stack::Go) => {
+                return None;
+            }
+            None => (name, name),
             Some(both) => both,
         };
         let pair = Self {
@@ -181,10 +184,6 @@ impl Pair {
         };
         // One name for one pair: it is the case id's.
         (pair.segment() == name).then_some(pair)
-    }
-
-    fn has(self, stack: Stack) -> bool {
-        self.client == stack || self.server == stack
     }
 
     fn segment(self) -> String {

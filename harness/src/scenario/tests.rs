@@ -96,7 +96,10 @@ candidates = []
 "#;
     let (without, with) = (cases(BOTH), cases(&format!("{BOTH}{told}")));
     assert_eq!(with.len(), without.len() + 1);
-    let case = with.iter().find(|case| case.key_log).unwrap();
+    let case = with
+        .iter()
+        .find(|case| case.beside == Beside::KeyLog)
+        .unwrap();
     assert_eq!(
         case.id,
         "unknown_ca::tls1_3::client_rejects::rustls::ipv4::key_log"
@@ -124,6 +127,64 @@ fn a_key_log_is_refused_where_nothing_is_hidden() {
         ),
     ] {
         let faults = parse::read("x.toml", &format!("{BOTH}{told}")).unwrap_err();
+        assert!(
+            faults.iter().any(|fault| fault.message.contains(message)),
+            "{told}: {faults:?}"
+        );
+    }
+}
+
+#[test]
+fn a_library_adds_one_case_for_each_pair_that_has_one() {
+    let told = r#"
+[at."1.2 server:openssl".library]
+quotes = { library = "openssl", side = "server", reason = "alert unknown ca" }
+[at."1.3 rustls-openssl".library_deep]
+"#;
+    let (without, with) = (cases(PAIRS), cases(&format!("{PAIRS}{told}")));
+    let ids: Vec<&str> = with
+        .iter()
+        .filter(|case| case.beside.hears_libraries())
+        .map(|case| case.id.as_str())
+        .collect();
+    assert_eq!(
+        ids,
+        [
+            "unknown_ca::tls1_2::client_rejects::openssl::ipv4::library",
+            "unknown_ca::tls1_2::client_rejects::rustls-openssl::ipv4::library",
+            "unknown_ca::tls1_3::client_rejects::rustls-openssl::ipv6::library_deep",
+        ]
+    );
+    assert_eq!(with.len(), without.len() + ids.len());
+    let quoted = |case: &&Case| case.scenario.expect.as_ref().unwrap().quotes.is_some();
+    assert_eq!(
+        with.iter()
+            .filter(|case| !case.near_miss)
+            .filter(quoted)
+            .count(),
+        2
+    );
+}
+
+#[test]
+fn a_library_is_refused_where_there_is_none_or_nothing_is_meant_to_be_said() {
+    for (told, message) in [
+        ("[library]\n", "no library can be asked here"),
+        ("[at.\"1.3 openssl\"]\nlibrary = 1\n", "not a table"),
+        (
+            "[at.\"openssl\".library]\nsilent = true\nalert = 48\n",
+            "stands alone",
+        ),
+        (
+            "[at.\"openssl\".library]\nsilent = true\n",
+            "only a good handshake",
+        ),
+        (
+            "[at.\"openssl\".expect]\nquotes = { library = \"openssl\", side = \"server\" }\n",
+            "no library is asked here",
+        ),
+    ] {
+        let faults = parse::read("x.toml", &format!("{PAIRS}{told}")).unwrap_err();
         assert!(
             faults.iter().any(|fault| fault.message.contains(message)),
             "{told}: {faults:?}"
@@ -456,6 +517,64 @@ fn certificates_are_rejected_by_openssl_at_both_ends_and_on_both_versions() {
                             .starts_with("SSL_ERROR_SSL(1) 20:134(certificate verify failed) X509:")
                 });
                 assert!(found, "{class} {side} {tls:?}");
+            }
+        }
+    }
+}
+
+/// What TLS 1.3 hides of a rejected certificate is named all the same: between any two of rustls and OpenSSL, by
+/// whoever is asked, beside a twin that has the wire alone.
+#[test]
+fn every_hidden_rejection_is_named_by_a_key_log_and_by_openssl_where_it_is_at_an_end() {
+    let suite = shipped();
+    let stacks = [Stack::Rustls, Stack::OpenSsl];
+    for class in [
+        "unknown_ca",
+        "certificate_expired",
+        "bad_certificate",
+        "access_denied",
+    ] {
+        for side in ["client_rejects", "server_rejects"] {
+            for (client, server) in stacks
+                .into_iter()
+                .flat_map(|one| stacks.map(|two| (one, two)))
+            {
+                let rejects = if side == "client_rejects" {
+                    client
+                } else {
+                    server
+                };
+                // OpenSSL has no verification error that it sends as access_denied.
+                if class == "access_denied" && rejects == Stack::OpenSsl {
+                    continue;
+                }
+                let named = |beside: &[Beside], hidden: bool| {
+                    suite.cases.iter().any(|case| {
+                        let scenario = &case.scenario;
+                        let expect = scenario.expect.as_ref();
+                        (scenario.class == class && scenario.side == side)
+                            && (scenario.client.stack, scenario.server.stack) == (client, server)
+                            && (case.tls == Tls::V1_3 && beside.contains(&case.beside))
+                            && expect.is_some_and(|expect| {
+                                (expect.confidence == "certain") != hidden
+                                    && (expect.encrypted == Some(true)) >= hidden
+                            })
+                    })
+                };
+                let what = format!("{class} {side} {client:?}-{server:?}");
+                let openssl = client == Stack::OpenSsl || server == Stack::OpenSsl;
+                let libraries = [Beside::Library, Beside::LibraryDeep];
+                assert!(
+                    !openssl || named(&libraries, false),
+                    "{what}: by no library"
+                );
+                // An OpenSSL client says it in the clear.
+                if side == "client_rejects" && client == Stack::OpenSsl {
+                    assert!(named(&[Beside::Nothing], false), "{what}: not on the wire");
+                } else {
+                    assert!(named(&[Beside::Nothing], true), "{what}: no twin");
+                    assert!(named(&[Beside::KeyLog], false), "{what}: by no key log");
+                }
             }
         }
     }

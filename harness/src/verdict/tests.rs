@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::scenario;
+use crate::scenario::model::Quotes;
+use crate::scenario::{self, Beside};
 use crate::witness::{Chosen, Hello};
 
 const PORT: u16 = 10_001;
@@ -328,6 +329,7 @@ fn candidates_that_tell_nothing_fail() {
             encrypted: None,
             stage: None,
             candidates: listed.into_iter().map(String::from).collect(),
+            quotes: None,
         };
         let wrong = candidates(&expect, &event().with("candidates", said.clone()));
         match (wrong, reason) {
@@ -376,6 +378,48 @@ fn an_alert_that_nobody_can_read_has_the_sender_who_ended_it() {
 }
 
 #[test]
+fn a_library_is_quoted_where_libraries_are_asked_and_with_what_it_said() {
+    let said = [
+        ("tls.library.name", "openssl"),
+        ("tls.library.side", "server"),
+        ("tls.library.reason", "certificate verify failed"),
+        ("tls.library.x509.verify_error", "certificate has expired"),
+    ];
+    let quoting = said.into_iter().fold(event(), |event, (field, text)| {
+        event.with(field, json!(text))
+    });
+    let mut asked = failing();
+    asked.beside = Beside::Library;
+    let verdict = |case: &Case, event: &Event| {
+        let wire = wire();
+        judge(case, &seen(&wire, std::slice::from_ref(event))).reason
+    };
+    // Nobody was meant to be asked, or nothing was meant to be said.
+    assert_eq!(verdict(&failing(), &quoting), None);
+    assert_eq!(verdict(&asked, &event()), None);
+    let reason = verdict(&asked, &quoting).unwrap();
+    assert!(reason.contains("tls.library.name was said"), "{reason}");
+
+    let mut scenario = (*asked.scenario).clone();
+    if let Some(expect) = &mut scenario.expect {
+        expect.quotes = Some(Quotes {
+            library: "openssl".into(),
+            side: "server".into(),
+            reason: Some("certificate verify failed".into()),
+            verify_error: Some("certificate has expired".into()),
+        });
+    }
+    asked.scenario = scenario.into();
+    assert_eq!(verdict(&asked, &quoting), None);
+    for (field, _) in said {
+        for other in [json!("another"), Value::Null] {
+            let reason = verdict(&asked, &quoting.clone().with(field, other)).unwrap();
+            assert!(reason.contains(&format!("{field} was said")), "{reason}");
+        }
+    }
+}
+
+#[test]
 fn layer_and_retryability_are_the_contract_s() {
     for row in contract::ROWS {
         let expect = Expect {
@@ -386,6 +430,7 @@ fn layer_and_retryability_are_the_contract_s() {
             encrypted: None,
             stage: None,
             candidates: Vec::new(),
+            quotes: None,
         };
         let right = event()
             .with("root_cause.layer", json!(row.layer))

@@ -266,10 +266,13 @@ impl<T> Join<T> {
 /// hidden, somebody has said which.
 fn enough(seen: &Seen, words: &Words) -> bool {
     let by = seen.failure.by;
+    // An alert is no reason: GnuTLS's applications may send it before the handshake returns with one.
     let said = |role: Role| {
-        words[role as usize]
-            .iter()
-            .any(|heard| !heard.word.facts.has(Facts::DONE))
+        words[role as usize].iter().any(|heard| {
+            let word = &heard.word;
+            let why = names::reason(word).is_some() || names::result(word).is_some();
+            why && !word.facts.has(Facts::DONE)
+        })
     };
     let named = || {
         Role::BOTH.into_iter().any(|role| {

@@ -47,6 +47,27 @@ pub fn failure(failure: &Failure) -> String {
     if let Some(name) = &failure.client_common_name {
         let _ = write!(line, ", client CN={name}");
     }
+    let pods = [
+        (
+            "client",
+            &failure.client_pod_namespace,
+            &failure.client_pod_name,
+            &failure.client_cgroup,
+        ),
+        (
+            "server",
+            &failure.server_pod_namespace,
+            &failure.server_pod_name,
+            &failure.server_cgroup,
+        ),
+    ];
+    for (end, namespace, name, cgroup) in pods {
+        if let (Some(namespace), Some(name)) = (namespace, name) {
+            let _ = write!(line, ", {end} pod {namespace}/{name}");
+        } else if let Some(cgroup) = cgroup {
+            let _ = write!(line, ", {end} in {cgroup}");
+        }
+    }
     if let Some(said) = &failure.library {
         let _ = write!(line, ", {}", quoted(said));
     }

@@ -69,6 +69,24 @@ pub(crate) fn trials() -> Vec<Trial> {
                 true,
             )
         }),
+        Trial::test("clsact::others_come_and_go_and_it_stays", || {
+            let stand = Stand::new()?;
+            let mut watch = Watch::start(&stand.server, &CLSACT)?;
+            let other = Other::attach(&stand)?;
+            fail(&stand, server_addresses()[0], "beside.test", UNKNOWN_CA)?;
+            watch.event_of("beside.test")?;
+            for direction in ["ingress", "egress"] {
+                tc(
+                    &stand.server,
+                    &format!("filter del dev s0 {direction} pref 60000"),
+                )?;
+            }
+            same(others(&stand)?.matches(Other::HANDLE).count(), 0)?;
+            fail(&stand, server_addresses()[0], "after.test", UNKNOWN_CA)?;
+            watch.event_of("after.test")?;
+            drop(other);
+            same(watch.finish()?.events.len(), 2)
+        }),
         Trial::test("clsact::the_next_start_removes_what_sigkill_left", || {
             let stand = Stand::new()?;
             reports(&stand, Watch::start(&stand.server, &CLSACT)?)?.kill()?;
@@ -266,8 +284,8 @@ impl Other {
     const HANDLE: &str = "handle 0x4d2 ";
 
     fn attach(stand: &Stand) -> Result<Self, Failed> {
-        let mut ebpf = load(&SMALL)?;
-        let program: &mut SchedClassifier = load::program(&mut ebpf, object::WATCH)?;
+        let mut ebpf = load(&SMALL, object::INTERFACE)?;
+        let program: &mut SchedClassifier = load::program(&mut ebpf, object::INTERFACE.watch)?;
         stand.server.run(|| {
             for direction in [TcAttachType::Ingress, TcAttachType::Egress] {
                 let options = NlOptions {

@@ -5,9 +5,11 @@
 //! |---|---|
 //! | `openssl` | what Debian's `openssl s_server` and `s_client` do to each other is named |
 //! | `library` | what their libraries say of it is joined to it, and nothing else is |
+//! | `cgroup` | the sockets of a cgroup are watched, once, and nobody else's |
 //! | `clsact`, `tcx` | attaching, and what is left after every kind of end |
 //! | `exits` | privileges, bad usage, signals, exit codes, one clear line |
 //! | `interfaces` | interfaces that come and go are watched while they are there |
+//! | `namespaces` | so are namespaces that a pattern finds |
 //! | `keylog` | with a key log that OpenSSL writes meanwhile, hidden alerts have their names |
 //! | `losses` | what is not reported is counted, exactly: offered = delivered + lost, by cause |
 //! | `paths` | tagged frames, tunnels, loopback, namespaces that look alike |
@@ -17,6 +19,7 @@
 //! Needs root, `openssl` and `ip`. Without them the trials are shown as ignored, with the reason, and
 //! the run fails when `GAUNTLET_REQUIRE=bpf` says that this machine must be able to run them.
 
+mod cgroup;
 mod clsact;
 mod exits;
 mod flood;
@@ -24,6 +27,7 @@ mod interfaces;
 mod keylog;
 mod library;
 mod losses;
+mod namespaces;
 mod openssl;
 mod paths;
 mod raw;
@@ -44,10 +48,12 @@ use libtest_mimic::{Arguments, Trial};
 fn main() -> ExitCode {
     let mut trials: Vec<Trial> = [
         openssl::trials(),
+        cgroup::trials(),
         clsact::trials(),
         tcx::trials(),
         exits::trials(),
         interfaces::trials(),
+        namespaces::trials(),
         keylog::trials(),
         library::trials(),
         losses::trials(),

@@ -43,6 +43,9 @@ pub(crate) fn trials() -> Vec<Trial> {
         trials.push(Trial::test(format!("paths::loopback::{hook}"), move || {
             loopback(hook)
         }));
+        trials.push(Trial::test(format!("paths::bridge::{hook}"), move || {
+            bridge(hook)
+        }));
     }
     trials.push(Trial::test(
         "paths::two_namespaces_with_the_same_addresses",
@@ -132,6 +135,44 @@ fn loopback(hook: &str) -> Result<(), Failed> {
     )?;
     // The ClientHello is seen again; after the alert the flow is gone.
     same(ended.count("duplicate_segment"), 2)
+}
+
+/// A node's bridge between two pods: each packet passes two ports, and what the bridge itself has is watched too.
+fn bridge(hook: &str) -> Result<(), Failed> {
+    let stand = Stand::new()?;
+    let node = NetNs::anonymous("of the node")?;
+    ip(&node, "link add b0 type bridge")?;
+    ip(&node, "link set b0 up")?;
+    let there = node.path();
+    ip(
+        &stand.server,
+        &format!("link set s0 netns {}", there.display()),
+    )?;
+    let back = stand.server.path();
+    ip(
+        &node,
+        &format!(
+            "link add p0 type veth peer name e0 netns {}",
+            back.display()
+        ),
+    )?;
+    for port in ["s0", "p0"] {
+        ip(&node, &format!("link set {port} master b0"))?;
+        ip(&node, &format!("link set {port} up"))?;
+    }
+    address(&stand.server, "e0", "10.77.0.2/24", "fd77::2/64")?;
+    ip(&stand.server, "link set e0 up")?;
+    let mut watch = Watch::start(&node, &["--hook", hook])?;
+    for address in server_addresses() {
+        fail(&stand, address, "bridged.test", UNKNOWN_CA)?;
+        watch.event_of("bridged.test")?;
+    }
+    let ended = watch.finish()?;
+    same(
+        (ended.events.len(), ended.lost(), ended.count("flow_opened")),
+        (2, 0, 2),
+    )?;
+    same(ended.count("duplicate_segment") >= 2, true)
 }
 
 /// Both ends of the veth in one namespace's view: the default watches all.

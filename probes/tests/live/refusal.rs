@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use gauntlet_probes::load::{LoadError, load_object};
-use gauntlet_probes::object::{OBJECT, WATCH};
+use gauntlet_probes::object::{INTERFACE, OBJECT};
 use libtest_mimic::{Failed, Trial};
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _};
 
@@ -44,7 +44,9 @@ fn refused(spoil: impl FnOnce(&mut [u8]), reason: &str) -> Result<String, Failed
     let mut object = OBJECT.to_vec();
     let (at, length) = place()?;
     spoil(&mut object[at..at + length]);
-    let error = load_object(&object, &SMALL).err().ok_or("it was loaded")?;
+    let error = load_object(&object, &SMALL, INTERFACE)
+        .err()
+        .ok_or("it was loaded")?;
     let LoadError::Verifier {
         program,
         last_lines,
@@ -55,7 +57,7 @@ fn refused(spoil: impl FnOnce(&mut [u8]), reason: &str) -> Result<String, Failed
     };
     let kept = std::fs::read_to_string(log)?;
     std::fs::remove_file(Path::new(log))?;
-    same(*program, WATCH)?;
+    same(*program, INTERFACE.watch)?;
     // The reason is among the lines shown, which are the end of those kept.
     same(last_lines.contains(reason), true)?;
     same(
@@ -84,7 +86,7 @@ fn place() -> Result<(usize, usize), Failed> {
     let file = object::File::parse(OBJECT)?;
     let symbol = file
         .symbols()
-        .find(|symbol| symbol.name() == Ok(WATCH))
+        .find(|symbol| symbol.name() == Ok(INTERFACE.watch))
         .ok_or("no symbol")?;
     let section = file.section_by_index(symbol.section_index().ok_or("no section")?)?;
     let (start, _) = section.file_range().ok_or("no bytes")?;

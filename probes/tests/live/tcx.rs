@@ -22,6 +22,7 @@ pub(crate) fn trials() -> Vec<Trial> {
                 &Selection {
                     interfaces: vec![SERVER.into()],
                     hook: Hook::Tcx,
+                    later: false,
                 },
                 &SMALL,
             )?;
@@ -37,6 +38,17 @@ pub(crate) fn trials() -> Vec<Trial> {
             }
             drop(other);
             same(attached(&stand)?, [Vec::new(), Vec::new()])
+        }),
+        Trial::test("tcx::others_come_and_go_and_it_stays", || {
+            let stand = Stand::new()?;
+            let mut watch = Watch::start(&stand.server, &TCX)?;
+            let other = Watch::start(&stand.server, &TCX)?;
+            fail(&stand, server_addresses()[0], "beside.test", UNKNOWN_CA)?;
+            watch.event_of("beside.test")?;
+            other.kill()?;
+            fail(&stand, server_addresses()[0], "after.test", UNKNOWN_CA)?;
+            watch.event_of("after.test")?;
+            same(watch.finish()?.events.len(), 2)
         }),
         Trial::test("tcx::is_what_auto_takes_where_it_is_there", || {
             let stand = Stand::new()?;

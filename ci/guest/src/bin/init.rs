@@ -89,8 +89,21 @@ fn switch_root(init: &str) -> Result<Infallible> {
     mount(Some("."), "/", no, MsFlags::MS_MOVE, no).context("move the root")?;
     chroot(".")?;
     chdir("/")?;
+    find_system_programs(init)?;
     let init = CString::new(init)?;
     execv(&init, &[&init]).with_context(|| format!("start {}", init.to_string_lossy()))
+}
+
+/// vmtest's init takes over the `PATH` of whoever started vmtest. Here everybody is root; of an ordinary user
+/// there it lacks the folders of what only root runs, and the guest then has no agent.
+fn find_system_programs(init: &str) -> Result<()> {
+    let script = fs::read_to_string(init).with_context(|| init.to_owned())?;
+    let script = script.replace(
+        "export PATH=",
+        "export PATH=/usr/local/sbin:/usr/sbin:/sbin:",
+    );
+    // Into the layer of memory: the host's stays as it is.
+    fs::write(init, script).with_context(|| init.to_owned())
 }
 
 fn power_off() -> ! {

@@ -129,7 +129,7 @@ impl Place {
             .args(arguments)
             .env("CARGO_MANIFEST_DIR", self.repository.join("harness"))
             // A guest is made for the suite: nothing in it may be skipped.
-            .env("GAUNTLET_REQUIRE", "bpf,netem")
+            .env("GAUNTLET_REQUIRE", "bpf,netem,library")
             .env("GAUNTLET_PATIENCE", PATIENCE)
             .stdout(log.try_clone().context(LOG)?)
             .stderr(log);

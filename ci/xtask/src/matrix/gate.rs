@@ -52,16 +52,16 @@ pub(crate) fn gate() -> Result<(u8, u64, u64)> {
     };
     let disagreements = verdict::disagreements(&runs);
     publish(&options, &runs, &disagreements)?;
-    let sum = |of: fn(&results::Summary) -> u64| {
+    let sum = |of: fn(&results::Results) -> u64| {
         runs.iter()
             .filter_map(|run| run.results.as_ref())
-            .map(|results| of(&results.summary))
+            .map(of)
             .sum()
     };
-    let passed = sum(|summary| summary.pass + summary.xfail);
+    let passed = sum(|results| results.summary.pass + results.summary.xfail);
     Ok((
         exit_code(&runs, &disagreements),
         passed,
-        sum(results::Summary::red),
+        sum(results::Results::red),
     ))
 }

@@ -44,6 +44,9 @@ pub(crate) struct Options {
     /// the programs in the kernel and the same code on the host (`gauntlet recut`)
     #[arg(long, value_name = "N", conflicts_with_all = ["repro", "prepare", "faults", "build", "junit", "summary", "exact"])]
     pub(super) recut: Option<u64>,
+    /// With --recut: only cases that fail
+    #[arg(long, requires = "recut")]
+    pub(super) failing: bool,
     /// Run nothing: read what runs with --format ndjson printed, from the files in this folder, and be
     /// red unless every kernel is among them and green
     #[arg(long, value_name = "DIR", conflicts_with_all = ["repro", "recut", "prepare", "faults", "build", "prebuilt", "kernel_image"])]
@@ -110,7 +113,12 @@ impl Options {
             (Task::Repro, vec![case.clone()])
         } else if let Some(ways) = &self.recut {
             let ways = ["--engine", "both", "--ways", &ways.to_string()].map(String::from);
-            (Task::Recut, [&self.filters[..], &ways[..]].concat())
+            let failing = self.failing.then(|| "--failing".to_owned());
+            let failing = failing.as_slice();
+            (
+                Task::Recut,
+                [&self.filters[..], &ways[..], failing].concat(),
+            )
         } else if let Some(more) = &self.gauntlet_run {
             (Task::Run, [self.selection(), more.clone()].concat())
         } else {

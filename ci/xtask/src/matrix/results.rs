@@ -5,6 +5,9 @@ use std::{collections::BTreeMap, fs, path::Path};
 use gauntlet_guest::protocol;
 use serde::{Deserialize, Serialize};
 
+/// What a case may need and a guest may lack, by its name in `GAUNTLET_REQUIRE`: stacks that are optional.
+const OPTIONAL: [&str; 2] = ["gnutls", "go"];
+
 /// The configuration of the programs that is not named.
 const DEFAULT: &str = "default";
 
@@ -17,6 +20,9 @@ pub(crate) struct Case {
     pub(crate) verdict: String,
     pub(crate) reason: Option<String>,
     pub(crate) duration_ms: u64,
+    /// What the guest lacked, where it was skipped for that.
+    #[serde(default)]
+    pub(crate) lacks: Option<String>,
     /// Why it was run again, where it was.
     #[serde(default)]
     pub(crate) first_attempt: Option<String>,
@@ -217,10 +223,16 @@ impl Summary {
     fn cases(&self) -> u64 {
         self.pass + self.fail + self.xfail + self.xpass + self.skip + self.hang + self.infra
     }
+}
 
-    /// Cases that are neither as expected nor known to deviate.
-    pub(crate) fn red(&self) -> u64 {
-        self.cases() - self.pass - self.xfail
+impl Case {
+    /// Whether it is neither as expected, nor known to deviate, nor skipped for lack of something optional.
+    fn is_red(&self) -> bool {
+        match self.verdict.as_str() {
+            "pass" | "xfail" => false,
+            "skip" => (self.lacks.as_deref()).is_none_or(|lacks| !OPTIONAL.contains(&lacks)),
+            _ => true,
+        }
     }
 }
 
@@ -238,7 +250,7 @@ impl Results {
     pub(crate) fn recall(&self) -> BTreeMap<String, Score> {
         let mut scores: BTreeMap<String, Score> = BTreeMap::new();
         for case in &self.cases {
-            let Some(expected) = &case.expected else {
+            let Some(expected) = case.expected.as_ref().filter(|_| case.verdict != "skip") else {
                 continue;
             };
             let score = scores.entry(expected.class.clone()).or_default();
@@ -254,11 +266,14 @@ impl Results {
         quiet.filter(|case| !case.reported.is_empty()).count() as u64
     }
 
-    /// How long the cases took together, in seconds; several run at once.
+    /// How many cases are red.
+    pub(crate) fn red(&self) -> u64 {
+        self.cases.iter().filter(|case| case.is_red()).count() as u64
+    }
+
+    /// The first of them.
     pub(crate) fn first_red(&self) -> Option<&Case> {
-        self.cases
-            .iter()
-            .find(|case| !["pass", "xfail"].contains(&case.verdict.as_str()))
+        self.cases.iter().find(|case| case.is_red())
     }
 }
 

@@ -97,7 +97,7 @@ pub(crate) fn judge(seen: &Seen, differences: &[String]) -> Judgement {
     };
     let summary = &results.summary;
     let mut reasons = Vec::new();
-    if summary.red() > 0 {
+    if results.red() > 0 {
         let first = results.first_red().map(|case| {
             format!(
                 "; first: {}: {}: {}",
@@ -108,7 +108,7 @@ pub(crate) fn judge(seen: &Seen, differences: &[String]) -> Judgement {
         });
         reasons.push(format!(
             "{} of {} cases are red{}",
-            summary.red(),
+            results.red(),
             results.cases.len(),
             first.unwrap_or_default()
         ));
@@ -315,6 +315,26 @@ mod tests {
             &[],
         );
         assert_eq!(judged.verdict, Verdict::Infra);
+    }
+
+    #[test]
+    fn a_skipped_case_is_red_unless_it_lacks_what_is_optional() {
+        let mut results = results::tests::whole();
+        results.cases[0].verdict = "skip".into();
+        results.summary.pass = 1;
+        results.summary.skip = 1;
+        let judged = |lacks: Option<&str>| {
+            let mut results = results.clone();
+            results.cases[0].lacks = lacks.map(String::from);
+            let seen = Seen {
+                results: Ok(results),
+                ..seen()
+            };
+            judge(&seen, &[]).verdict
+        };
+        assert_eq!(judged(Some("gnutls")), Verdict::Pass);
+        assert_eq!(judged(Some("netem")), Verdict::Fail);
+        assert_eq!(judged(None), Verdict::Fail);
     }
 
     #[test]

@@ -76,7 +76,7 @@ pub(crate) fn run(
         // vmtest.toml names its files from here.
         .current_dir(paths::repo_root())
         .env("VMTEST_NO_UI", "1")
-        .env("PATH", with_system_programs(env::var_os("PATH")))
+        .env("PATH", of_ordinary_users())
         .stdin(Stdio::null())
         .stdout(output.try_clone()?)
         .stderr(output);
@@ -99,12 +99,12 @@ pub(crate) fn run(
     })
 }
 
-/// vmtest gives its own `PATH` to the guest, where everybody is root; of an ordinary user here it lacks the
-/// folders of what only root runs, and the guest then has no agent.
-fn with_system_programs(path: Option<OsString>) -> OsString {
-    let mut path = path.unwrap_or_else(|| "/usr/bin:/bin".into());
-    path.push(":/usr/local/sbin:/usr/sbin:/sbin");
-    path
+/// The `PATH` without the folders of what only root runs: so every run shows that plain `vmtest` works as an
+/// ordinary user, whose `PATH` the guest is given.
+fn of_ordinary_users() -> OsString {
+    let path = env::var_os("PATH").unwrap_or_else(|| "/usr/bin:/bin".into());
+    let ordinary = env::split_paths(&path).filter(|folder| !folder.ends_with("sbin"));
+    env::join_paths(ordinary).unwrap_or_else(|_| "/usr/bin:/bin".into())
 }
 
 /// Waits, and says how far it is; or hands the terminal over, as soon as there is one to hand it to.

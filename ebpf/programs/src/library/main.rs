@@ -262,8 +262,17 @@ fn gnutls_alert_send(context: ProbeContext) -> u32 {
     if level != GNUTLS_AL_FATAL {
         return 0;
     }
-    if let Some(call) = unsettled(session, thread) {
-        tell(&call, Kind::Sent, level << 8 | description & 0xff);
+    let sent = level << 8 | description & 0xff;
+    // A callback that verifies the peer sends it from inside the call. The first is the cause.
+    if let Some(call) = inside(thread)
+        && call.session == session
+    {
+        if !call.facts.settled() {
+            tell(call, Kind::Sent, sent);
+            call.facts = call.facts.with(Facts::TOLD);
+        }
+    } else if let Some(call) = unsettled(session, thread) {
+        tell(&call, Kind::Sent, sent);
         remember(thread, &call, call.facts.with(Facts::TOLD));
     }
     0

@@ -25,7 +25,10 @@ pub(crate) fn human(runs: &[Run]) -> String {
         summary(run, |results| results.summary.pass)
     });
     row("cases that are red", &|run| {
-        summary(run, |results| results.summary.red())
+        summary(run, super::Results::red)
+    });
+    row("cases that were skipped", &|run| {
+        summary(run, |results| results.summary.skip)
     });
     for class in classes(runs) {
         row(&class, &|run| cell(run, &class));

@@ -33,7 +33,7 @@ pub(crate) fn markdown(runs: &[Run]) -> String {
             run.kernel.clone(),
             run.judgement.verdict.name().to_owned(),
             format!("{} ({})", run.took.as_secs(), run.accelerator.name()),
-            number(results.map(|results| results.summary.red())),
+            number(results.map(|results| results.red())),
             number(results.map(super::Results::false_alarms)),
             number(results.map(|results| results.summary.lost_events)),
         ];
