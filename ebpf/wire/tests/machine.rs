@@ -101,6 +101,10 @@ impl Tables for One {
         self.now.get()
     }
 
+    fn cgroup(&self, from: u16, to: u16) -> u64 {
+        u64::from(from) << 16 | u64::from(to)
+    }
+
     fn flow(&self, key: &FlowKey) -> Option<RefMut<'_, Flow>> {
         assert_eq!(*key, KEY);
         self.is_open.get().then(|| self.flow.borrow_mut())
@@ -332,6 +336,14 @@ fn a_failure_is_told_and_counted_once_and_its_flow_is_gone() {
     talk.end(Client, Segment::FIN);
     talk.end(Server, Segment::RST);
     assert_eq!((talk.told(), talk.counted().len()), (1, 1));
+}
+
+#[test]
+fn each_end_has_the_cgroup_of_what_it_sends() {
+    let talk = Talk::open();
+    let between = |from: u64, to: u64| from << 16 | to;
+    let cgroups = talk.tables.flow.borrow().cgroups;
+    assert_eq!(cgroups, [between(50_000, 443), between(443, 50_000)]);
 }
 
 #[test]
