@@ -744,3 +744,23 @@ fn after_a_packet_that_lacks_bytes_an_end_proves_nothing() {
     assert_eq!((talk.told(), talk.is_open()), (0, true));
     assert_eq!(talk.tables.flow.borrow().silent(), Outcome::Ignore);
 }
+
+#[test]
+fn a_flow_or_window_that_vanishes_between_two_steps_ends_the_packet() {
+    let talk = Talk::open();
+    let mut parsed = Parsed::new_zeroed();
+    parsed.key = KEY;
+    let frame = Bytes::new(&[]);
+    let replayed = machine::replay::<STEPS, _>(&talk.tables, &mut parsed);
+    assert_eq!(replayed, Todo::Nothing, "nothing was kept");
+    talk.tables.is_open.set(false);
+    let all = [
+        machine::walk_on::<STEPS, _>(&talk.tables, &frame, &mut parsed),
+        machine::keep(&talk.tables, &frame, &mut parsed),
+        machine::replay::<STEPS, _>(&talk.tables, &mut parsed),
+    ];
+    assert_eq!(all, [Todo::Nothing; 3]);
+    assert_eq!(talk.counted(), []);
+    machine::give_up(&talk.tables, &parsed);
+    assert_eq!(talk.counted(), [("steps_exhausted", 1)]);
+}

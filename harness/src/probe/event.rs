@@ -139,14 +139,22 @@ impl Counters {
         self.lost.values().sum()
     }
 
-    /// How what it counted and what it printed differ. Where it lost something, or counts no failures, nothing
+    /// How what it counted does not fit what it printed, or itself. Of what it lost, or does not count, nothing
     /// is known.
     #[must_use]
     pub fn miscounted(&self) -> Option<String> {
         let told = self.told;
         let failed = *self.seen.get("handshake_failed")?;
-        (self.lost_events() == 0 && failed != told)
-            .then(|| format!("the probe counted {failed} failed handshakes, and reported {told}"))
+        if self.lost_events() == 0 && failed != told {
+            return Some(format!(
+                "the probe counted {failed} failed handshakes, and reported {told}"
+            ));
+        }
+        let opened = *self.seen.get("flow_opened")?;
+        // Of a connection, one at most.
+        let ends = ["handshake_done", "handshake_failed", "handshake_undecided"];
+        let ended: u64 = ends.iter().filter_map(|end| self.seen.get(*end)).sum();
+        (ended > opened).then(|| format!("the probe counted {ended} ends of {opened} connections"))
     }
 }
 
@@ -182,5 +190,16 @@ mod tests {
             2,
         );
         assert_eq!(lost.miscounted(), None);
+        let kept = |opened| {
+            let line = format!(
+                r#"{{"seen":{{"flow_opened":{opened},"handshake_done":2,"handshake_failed":1}}}}"#
+            );
+            ended(&line, 1).miscounted()
+        };
+        assert_eq!(kept(3), None);
+        assert_eq!(
+            kept(2).as_deref(),
+            Some("the probe counted 3 ends of 2 connections")
+        );
     }
 }
