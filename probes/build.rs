@@ -1,5 +1,5 @@
 //! Compiles the BPF programs and hands their objects to the crate (`GAUNTLET_OBJECT`,
-//! `GAUNTLET_LIBRARY_OBJECT`).
+//! `GAUNTLET_LIBRARY_OBJECT`, `GAUNTLET_BENCH_OBJECT`).
 //!
 //! Wants the `rust-src` component and bpf-linker, which `cargo xtask setup` installs; the linker is
 //! looked for where setup puts it, then on PATH. `GAUNTLET_BPF_LINKER=FILE` names another.
@@ -90,6 +90,7 @@ fn main() {
     for (variable, object) in [
         ("GAUNTLET_OBJECT", "gauntlet"),
         ("GAUNTLET_LIBRARY_OBJECT", "library"),
+        ("GAUNTLET_BENCH_OBJECT", "bench"),
     ] {
         println!(
             "cargo:rustc-env={variable}={}",

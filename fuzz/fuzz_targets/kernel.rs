@@ -3,4 +3,4 @@
 
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|input: &[u8]| gauntlet_laws::kernel(input));
+fuzz_target!(init: gauntlet_laws::load(), |input: &[u8]| gauntlet_laws::kernel(input));

@@ -195,7 +195,8 @@ fn tls_parser_reads(mut stream: &[u8]) -> Option<Offer> {
                     if kind.0 != 0 {
                         return None; // names of other kinds nobody has defined
                     }
-                    offer.server_name = Some(name.to_vec());
+                    // RFC 6066 section 3 has no empty host name; `tls-parser` does not look.
+                    offer.server_name = (!name.is_empty()).then(|| name.to_vec());
                 }
                 TlsExtension::ALPN(protocols) => {
                     offer.alpn = protocols.into_iter().map(<[u8]>::to_vec).collect();

@@ -25,7 +25,7 @@ pub mod seeds;
 pub use conversation::{conversation, planted, recut};
 pub use files::{capture, event, keylog, scenario};
 pub use hello::hello;
-pub use kernel::kernel;
+pub use kernel::{kernel, load};
 
 /// A law by the name of its fuzz target.
 pub type Law = (&'static str, fn(&[u8]));

@@ -33,10 +33,28 @@ pub fn all(repository: &Path) -> io::Result<Vec<Seed>> {
     for path in files(&repository.join("scenarios"), "toml")? {
         seeds.push(("scenario", fs::read(path)?));
     }
+    seeds.push(("planted", planted()));
     // Each once.
     seeds.sort();
     seeds.dedup();
     Ok(seeds)
+}
+
+/// Where the search for what [`crate::planted`] denies begins: a ClientHello, answered by handshake_failure.
+fn planted() -> Vec<u8> {
+    let (server, client) = (1, 0);
+    vec![
+        3,
+        0,
+        Op::Hello.byte(client),
+        5,
+        6,
+        0,
+        1,
+        Op::Alert.byte(server),
+        2,
+        40,
+    ]
 }
 
 fn files(folder: &Path, extension: &str) -> io::Result<Vec<PathBuf>> {

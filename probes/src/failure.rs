@@ -236,7 +236,7 @@ impl Failure {
             layer: class.layer().name(),
             retryable: class.retryable(),
             version: record::version_name(server.version),
-            server_name: ours.server_name().map(text).filter(|name| !name.is_empty()),
+            server_name: ours.server_name().map(text),
             client_alpn: ours.alpn().map(text).collect(),
             next_protocol: theirs.alpn().next().map(text),
             client_ciphers: ours.suites().map(cipher_name).collect(),

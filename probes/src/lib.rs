@@ -12,6 +12,8 @@
 //! | [`cgroup`] | programs -> both directions of a cgroup |
 //! | [`interfaces`] | which interfaces of a namespace are attached to, while they come and go |
 //! | [`probe`] | one network namespace being watched: events, stalls, counters |
+//! | `held`, `shared` | what programs and collector both change, in memory of both |
+//! | [`delivery`] | when to look for events, and when to sleep until there are some |
 //! | [`host`] | the same machine with tables in ordinary memory, for packets from elsewhere |
 //! | `bpf` | the system call, where aya does not reach |
 //! | [`cost`] | what loading the programs costs a kernel |
@@ -37,7 +39,9 @@ pub mod certificate;
 pub mod cgroup;
 pub mod clock;
 pub mod cost;
+pub mod delivery;
 pub mod failure;
+mod held;
 pub mod hidden;
 pub mod hidden_count;
 pub mod host;
@@ -52,5 +56,6 @@ pub mod privileges;
 pub mod probe;
 pub mod replay_engine;
 pub mod report;
+mod shared;
 pub mod source;
 pub mod workload;

@@ -31,6 +31,8 @@ pub struct Settings {
     pub tls_ports: Vec<u16>,
     /// Packets come from a capture file, and bring its times ([`object::CAPTURE_TIME`]).
     pub capture_time: bool,
+    /// Packets that cannot matter leave at once ([`object::GLANCE`]); without, measurements must notice.
+    pub glance: bool,
 }
 
 impl Settings {
@@ -54,6 +56,7 @@ impl Default for Settings {
             ring_bytes: ring_bytes(DEFAULT_RING_KIB).unwrap_or(NonZeroU32::MAX),
             tls_ports: Vec::new(),
             capture_time: false,
+            glance: true,
         }
     }
 }
@@ -135,6 +138,7 @@ pub fn load_object(object: &[u8], settings: &Settings, family: Family) -> Result
         .map_max_entries(object::WINDOWS, settings.windows().get())
         .map_max_entries(object::EVENTS, settings.ring_bytes.get())
         .override_global(object::CAPTURE_TIME, &u8::from(settings.capture_time), true)
+        .override_global(object::GLANCE, &u8::from(settings.glance), true)
         .verifier_log_level(VerifierLogLevel::VERBOSE | VerifierLogLevel::STATS)
         .load(object)?;
     for name in family.all() {

@@ -25,6 +25,8 @@ use zerocopy::FromBytes;
 
 use crate::attach::AttachError;
 use crate::cgroup::{self, Cgroup, CgroupError};
+use crate::delivery::Reader;
+use crate::held::Held;
 use crate::interfaces::{Changes, Interface, Interfaces, InterfacesError, Selection};
 use crate::load::{LoadError, Settings, load, program};
 use crate::netns::NetNs;
@@ -185,7 +187,9 @@ pub struct Probe {
     attached: Attached,
     skipped: Vec<AttachError>,
     events: RingBuf<MapData>,
+    reader: Reader,
     flows: HashMap<MapData, Plain<FlowKey>, Plain<Flow>>,
+    held: Held,
     windows: HashMap<MapData, Plain<WindowKey>, Plain<Window>>,
     counts: PerCpuArray<MapData, u64>,
     classes: PerCpuHashMap<MapData, u32, Plain<ClassCount>>,
@@ -241,7 +245,9 @@ impl Probe {
     fn of_family(settings: &Settings, family: Family) -> Result<Self, ProbeError> {
         let mut ebpf = load(settings, family)?;
         let events = take(&mut ebpf, object::EVENTS, RingBuf::try_from)?;
+        let reader = take(&mut ebpf, object::READER, |map| Reader::new(&map))?;
         let flows = take(&mut ebpf, object::FLOWS, HashMap::try_from)?;
+        let held = take(&mut ebpf, object::HELD, |map| Held::new(&map))?;
         let windows = take(&mut ebpf, object::WINDOWS, HashMap::try_from)?;
         let counts = take(&mut ebpf, object::COUNTS, PerCpuArray::try_from)?;
         let classes = take(&mut ebpf, object::CLASSES, PerCpuHashMap::try_from)?;
@@ -249,7 +255,9 @@ impl Probe {
             attached: Attached::Nothing,
             skipped: Vec::new(),
             events,
+            reader,
             flows,
+            held,
             windows,
             counts,
             classes,
@@ -297,8 +305,27 @@ impl Probe {
 
     /// What to wait for: events, and changes of interfaces.
     pub fn wakes(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        let interfaces = self.interfaces().map(AsFd::as_fd);
-        [self.events.as_fd()].into_iter().chain(interfaces)
+        [self.events()].into_iter().chain(self.changes())
+    }
+
+    /// What to wait for beside events: changes of interfaces.
+    pub fn changes(&self) -> Option<BorrowedFd<'_>> {
+        self.interfaces().map(AsFd::as_fd)
+    }
+
+    /// Readable when there are events; see [`Self::reader`].
+    pub fn events(&self) -> BorrowedFd<'_> {
+        self.events.as_fd()
+    }
+
+    /// How many connections are counted as being in the flow table ([`gauntlet_wire::held`]), and how many are:
+    /// the same, unless a packet is just being looked at.
+    ///
+    /// # Errors
+    /// When the flow table cannot be read.
+    pub fn held(&self) -> Result<(u64, usize), ProbeError> {
+        let keys: Result<Vec<_>, _> = self.flows.keys().collect();
+        Ok((self.held.sum(), keys.map_err(flow_table)?.len()))
     }
 
     /// How many interfaces are watched.
@@ -324,6 +351,13 @@ impl Probe {
     #[must_use]
     pub fn interface(&self, index: u32) -> Option<&Interface> {
         self.interfaces()?.interface(index)
+    }
+
+    /// What it says to the programs of whether it sleeps. As long as nothing is said, the kernel wakes it
+    /// whenever it has read all there was.
+    #[must_use]
+    pub fn reader(&self) -> &Reader {
+        &self.reader
     }
 
     /// Takes every event that is in the ring buffer.
@@ -357,7 +391,7 @@ impl Probe {
                 continue;
             };
             if flow.told() {
-                let _ = self.flows.remove(&key);
+                let _ = self.forget(&key);
                 continue;
             }
             let Some(outcome) = flow.overdue(now, patience, idle) else {
@@ -369,7 +403,7 @@ impl Probe {
                 continue;
             }
             // Whoever removes the flow reports it; the kernel may have been faster.
-            if self.flows.remove(&key).is_err() {
+            if self.forget(&key).is_err() {
                 continue;
             }
             events.extend(Event::of_silence(flow, key.0, now, outcome));
@@ -410,6 +444,13 @@ impl Probe {
                 let _gone = self.windows.remove(&key);
             }
         }
+        Ok(())
+    }
+
+    /// Removes a flow.
+    fn forget(&mut self, key: &Plain<FlowKey>) -> Result<(), MapError> {
+        self.flows.remove(key)?;
+        self.held.remove(&key.0);
         Ok(())
     }
 

@@ -12,6 +12,7 @@ use anstream::AutoStream;
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use gauntlet_probes::attach::Hook;
+use gauntlet_probes::delivery::{self, Delivery, Pace, SLEEP, Wait};
 use gauntlet_probes::failure::Failure;
 use gauntlet_probes::hidden::Look;
 use gauntlet_probes::interfaces::Selection;
@@ -27,7 +28,7 @@ use gauntlet_wire::Role;
 use gauntlet_wire::event::Event;
 use gauntlet_wire::library::Standing;
 use jiff::SignedDuration;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
@@ -85,6 +86,16 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "auto|deep|off|FILE", value_parser = library)]
     library: Vec<Library>,
 
+    /// When events are told: `quiet`, within some milliseconds, at the least cost for those who are watched
+    /// and for this machine; `balanced`, within some ten microseconds, while they come for up to half a
+    /// processor; `latency`, at once, while they come for a whole one.
+    #[arg(long, value_enum, default_value_t = DeliveryName::Quiet)]
+    delivery: DeliveryName,
+
+    /// Real-time priority (SCHED_FIFO, 1 to 99): events are told before others' work is done.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=99))]
+    rt_priority: Option<u8>,
+
     /// Most handshakes under way at once, in each namespace.
     #[arg(long, value_name = "N", default_value_t = DEFAULT_FLOWS)]
     max_handshakes: NonZeroU32,
@@ -117,6 +128,13 @@ enum HookName {
     #[value(alias = "tc")]
     Clsact,
     Cgroup,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum DeliveryName {
+    Latency,
+    Balanced,
+    Quiet,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -160,6 +178,7 @@ pub(crate) fn watch(arguments: &Arguments) -> anyhow::Result<()> {
         ring_bytes: ring_bytes(arguments.ring).context("--ring")?,
         tls_ports: arguments.tls_port.clone(),
         capture_time: false,
+        glance: true,
     };
     // Before anything is watched: its handshakes' secrets come after this.
     let hidden = HiddenWait::new(arguments.keylog.as_deref())?;
@@ -178,7 +197,17 @@ pub(crate) fn watch(arguments: &Arguments) -> anyhow::Result<()> {
     });
     // On standard error in either format: who started it waits for this line, not for a time.
     eprintln!("mtls-probe: watching {what}{found}{told}; Ctrl-C ends it");
+    if let Some(priority) = arguments.rt_priority {
+        delivery::real_time(priority).context("--rt-priority")?;
+    }
+    delivery::punctual();
+    let delivery = match arguments.delivery {
+        DeliveryName::Latency => Delivery::Latency,
+        DeliveryName::Balanced => Delivery::Balanced,
+        DeliveryName::Quiet => Delivery::Quiet,
+    };
     let mut watch = Watching {
+        pace: Pace::new(delivery),
         hidden,
         libraries,
         join: Join::new(PATIENCE),
@@ -233,6 +262,7 @@ fn libraries(options: &[Library]) -> anyhow::Result<(Option<Libraries>, String)>
 /// What runs beside the probes, in the order in which an event passes it: the key log, the libraries, and
 /// where the lines go.
 struct Watching {
+    pace: Pace,
     hidden: HiddenWait,
     libraries: Option<Libraries>,
     join: Join<Held>,
@@ -252,8 +282,9 @@ fn run(
 ) -> anyhow::Result<()> {
     let pause = (stall_after / LOOKS).clamp(LOOK.0, LOOK.1);
     let mut look = Instant::now() + pause;
+    let mut came = false;
     loop {
-        let woken = wait(watched, watch, signals, look)?;
+        let woken = wait(watched, watch, signals, look, came)?;
         let ended = woken.by_signal;
         watched.follow(woken.by_mounts)?;
         if ended {
@@ -264,7 +295,11 @@ fn run(
             }
         }
         let sweep = (Instant::now() >= look || ended).then_some(stall_after);
-        watched.events(sweep, |origin, event| watch.hidden.push(origin, event))?;
+        came = false;
+        watched.events(sweep, |origin, event| {
+            came = true;
+            watch.hidden.push(origin, event);
+        })?;
         watch.pass(ended)?;
         watch.tell(ended)?;
         if Instant::now() >= look {
@@ -428,19 +463,28 @@ struct Woken {
 }
 
 /// Waits for events, words, the signal, a key log that grows while it is wanted, mounts that change, or the
-/// time to look for stalls or to tell what waits.
+/// time to look for stalls or to tell what waits. `came`: there were events just now.
 fn wait(
     watched: &Watched,
-    watch: &Watching,
+    watch: &mut Watching,
     signals: &SignalFd,
     until: Instant,
+    came: bool,
 ) -> anyhow::Result<Woken> {
+    let pace = watch.pace.next(came, Instant::now());
+    let sleeps = pace == Wait::Sleep;
     let mounts = watched
         .mounts()
         .map(|fd| PollFd::new(fd, PollFlags::POLLPRI));
     let urgent = usize::from(mounts.is_some());
     let readable = watched
-        .wakes()
+        .all()
+        .flat_map(|probe| {
+            probe
+                .changes()
+                .into_iter()
+                .chain(sleeps.then(|| probe.events()))
+        })
         .chain(watch.libraries.as_ref().map(Libraries::as_fd))
         .chain([signals.as_fd()])
         .chain(watch.hidden.wakes())
@@ -454,9 +498,17 @@ fn wait(
     if let Some(due) = watch.join.next() {
         left = left.min(Duration::from_nanos(due.saturating_sub(clock::monotonic())));
     }
-    // Rounded up: waking early would only mean waking twice.
-    let timeout = PollTimeout::try_from(left + Duration::from_millis(1))?;
-    match poll(&mut waiting, timeout) {
+    let left = match pace {
+        Wait::Not => Duration::ZERO,
+        Wait::Pause(pause) => left.min(pause),
+        Wait::Sleep => left.min(SLEEP),
+    };
+    if sleeps {
+        watched.all().for_each(|probe| probe.reader().sleeps());
+    }
+    let polled = ppoll(&mut waiting, Some(left.into()), None);
+    watched.all().for_each(|probe| probe.reader().wakes());
+    match polled {
         Ok(_) | Err(nix::errno::Errno::EINTR) => {}
         Err(error) => return Err(error).context("poll"),
     }

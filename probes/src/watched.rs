@@ -159,17 +159,13 @@ impl Watched {
         self.patterns.mounts.is_some().then_some(self.found.len())
     }
 
-    fn all(&self) -> impl Iterator<Item = &Probe> {
+    /// Every probe.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Probe> {
         self.probes.iter().chain(self.found.values())
     }
 
     fn all_mut(&mut self) -> impl Iterator<Item = &mut Probe> {
         self.probes.iter_mut().chain(self.found.values_mut())
-    }
-
-    /// What is readable when there are events, or interfaces have changed.
-    pub(crate) fn wakes(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.all().flat_map(Probe::wakes)
     }
 
     /// What has something urgent (POLLPRI) when namespaces may have come or gone.

@@ -319,6 +319,14 @@ fn judged(lines: &str) -> Result<Judged> {
     for line in lines.lines() {
         let record: serde_json::Value = serde_json::from_str(line).context("gauntlet's NDJSON")?;
         let text = |name: &str| record[name].as_str().unwrap_or_default().to_owned();
+        // What the probe says once all is over: lost, late, or counted other than reported.
+        let wrong = |name: &str| record[name].as_u64().unwrap_or(0) > 0;
+        if record["type"] == "summary"
+            && judged.unexpected.is_none()
+            && (wrong("lost_events") || wrong("late_events"))
+        {
+            judged.unexpected = Some(("the end of the run".into(), "fail".into()));
+        }
         if record["type"] != "case" {
             continue;
         }
@@ -383,5 +391,18 @@ mod tests {
             (judged.passed, judged.unexpected),
             (1, Some(("c".into(), "fail".into())))
         );
+    }
+
+    #[test]
+    fn what_shows_only_at_the_end_is_noticed_too() {
+        let unexpected = |late: u64| {
+            let lines = format!(
+                r#"{{"type":"case","id":"a","verdict":"pass"}}
+{{"type":"summary","lost_events":0,"late_events":{late}}}"#
+            );
+            judged(&lines).unwrap().unexpected
+        };
+        assert_eq!(unexpected(0), None);
+        assert!(unexpected(1).is_some());
     }
 }

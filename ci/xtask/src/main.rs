@@ -13,11 +13,13 @@ use gauntlet_cli::exit;
 mod apt;
 mod bench;
 mod child;
+mod coverage;
 mod faults;
 mod fuzz;
 mod gates;
 mod machine;
 mod matrix;
+mod mutants;
 mod paths;
 mod run;
 mod setup;
@@ -35,7 +37,7 @@ struct Cli {
 enum Task {
     /// Install whatever the machine lacks; seconds when nothing is missing
     Setup {
-        /// Also install what only some commands need (cargo-fuzz, vmtest)
+        /// Also install what only some commands need (cargo-fuzz, cargo-mutants, cargo-llvm-cov, vmtest)
         #[arg(long)]
         all: bool,
     },
@@ -58,12 +60,12 @@ enum Task {
         #[arg(value_name = "NAME")]
         names: Vec<String>,
     },
-    /// Run the benchmarks
-    Bench {
-        /// Fewer samples: a look, not a measurement
-        #[arg(long)]
-        quick: bool,
-    },
+    /// Measure the probe against its budgets
+    Bench(bench::Options),
+    /// Small changes in the code (cargo-mutants), each of which a test must notice or `mutants.toml` justify
+    Mutants(mutants::Options),
+    /// Which lines and regions of the wire crate its tests run through, and which they miss
+    Coverage,
     /// The conformance suite on real kernels in virtual machines
     Matrix(Box<matrix::Options>),
 }
@@ -80,7 +82,9 @@ fn main() -> ExitCode {
         Task::Test => gates::run(),
         Task::Fuzz(options) => fuzz::run(&options),
         Task::Faults { names } => faults::run(&names),
-        Task::Bench { quick } => bench::run(quick),
+        Task::Bench(options) => bench::run(&options),
+        Task::Mutants(options) => mutants::run(&options),
+        Task::Coverage => coverage::run(),
         Task::Matrix(options) => matrix::run(&options),
     };
     match result {

@@ -5,6 +5,7 @@
 use core::ops::{Deref, DerefMut};
 use core::ptr::NonNull;
 
+use aya_ebpf::bindings::{BPF_EXIST, BPF_NOEXIST};
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use aya_ebpf::helpers::generated::{bpf_probe_read_kernel, bpf_skb_cgroup_id};
 use aya_ebpf::maps::ring_buf::RingBufEntry;
@@ -18,6 +19,8 @@ use gauntlet_wire::segment::Payload;
 use gauntlet_wire::side::GATHER;
 use gauntlet_wire::window::{WINDOW, Window, WindowKey};
 
+use crate::deliver;
+use crate::held;
 use crate::maps::{
     EVENTS, FLOWS, NEW_FLOW, NEW_WINDOW, TLS_PORTS, TLS_SERVERS, WINDOWS, capture_time, count,
     count_class,
@@ -60,6 +63,8 @@ impl<T> DerefMut for Element<T> {
 
 /// What the kernel says to the removal of what is not there: ENOENT.
 const GONE: i32 = -2;
+/// What it says to the insertion of what is there: EEXIST.
+const THERE: i32 = -17;
 
 impl Tables for Maps {
     type Flow<'t>
@@ -103,13 +108,27 @@ impl Tables for Maps {
         };
         let ifindex = self.skb.interface();
         flow.open(opened.time, ifindex, opened.known, opened.client_first);
-        FLOWS.insert(key, &*flow, 0).is_ok()
+        held::add(key);
+        match FLOWS.insert(key, &*flow, BPF_NOEXIST.into()) {
+            Ok(()) => return true,
+            // In the place of another, which was counted.
+            Err(THERE) if FLOWS.insert(key, &*flow, BPF_EXIST.into()).is_ok() => {
+                held::remove(key);
+                return true;
+            }
+            Err(_) => {}
+        }
+        held::remove(key);
+        false
     }
 
     #[inline(always)]
     fn remove(&self, key: &FlowKey) -> Removal {
         match FLOWS.remove(key) {
-            Ok(()) => Removal::Ours,
+            Ok(()) => {
+                held::remove(key);
+                Removal::Ours
+            }
             Err(GONE) => Removal::Gone,
             Err(_) => Removal::Refused,
         }
@@ -198,7 +217,7 @@ impl Tables for Maps {
 
     #[inline(always)]
     fn tell(&self, offer: RingBufEntry<Event>) {
-        offer.submit(0);
+        deliver::tell(offer);
     }
 
     #[inline(always)]

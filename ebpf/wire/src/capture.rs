@@ -60,7 +60,8 @@ impl<'a> Hello<'a> {
             return None;
         };
         let length = usize::from(u16::from_be_bytes([*high, *low]));
-        name.get(..length)
+        // `HostName<1..2^16-1>`: an empty one is malformed, and no name.
+        name.get(..length).filter(|name| !name.is_empty())
     }
 
     /// Protocol names offered, or the one chosen (RFC 7301 section 3.1), as bytes.

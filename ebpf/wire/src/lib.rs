@@ -17,9 +17,11 @@
 //! | [`segment`] | one TCP segment, and how its bytes are read |
 //! | [`flow`] | [`Flow`](flow::Flow): both sides, and a segment's place in them |
 //! | [`walk`] | the walk over a segment's bytes: records, and the messages in them |
+//! | [`held`] | which connections may be in the table, told without asking it |
 //! | [`window`] | segments that came before the ones they follow |
 //! | [`machine`] | a packet's way through the tables, in the kernel and on a host |
 //! | [`event`] | [`Event`](event::Event): what the kernel hands to user space |
+//! | [`reader`] | what a reader of events says of itself |
 //! | [`capture`] | reading names, suites and certificates' beginnings back from an event |
 //! | [`packet`] | Ethernet, IP and TCP headers, and the flow key |
 //! | [`bytes`] | a packet in a slice, for hosts |
@@ -42,11 +44,13 @@ pub mod counters;
 pub mod event;
 pub mod flow;
 pub mod handshake;
+pub mod held;
 pub mod library;
 pub mod machine;
 mod message;
 mod number;
 pub mod packet;
+pub mod reader;
 pub mod record;
 pub mod rules;
 pub mod segment;

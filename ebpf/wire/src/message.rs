@@ -207,7 +207,14 @@ impl Flow {
                 side.suite = short;
                 side.expect(Field::EXTENSIONS, 2);
             }
-            Field::EXTENSIONS => side.expect(Field::EXTENSION, 4),
+            Field::EXTENSIONS => {
+                side.expect(Field::EXTENSION, 4);
+                // Bytes behind the list are no extensions. A list that goes on behind the message shows so
+                // where it breaks off.
+                if u32::from(short) < side.message_left {
+                    side.skip = u32::MAX;
+                }
+            }
             Field::EXTENSION => {
                 let length = u16::from_be_bytes([side.gathered[2], side.gathered[3]]);
                 match short {

@@ -79,8 +79,8 @@ fn a_server_name_is_read_by_its_own_length() {
         server_name(b"\x00\x09\x00\x00\x03abcdef"),
         Some(b"abc".to_vec())
     );
-    assert_eq!(server_name(b"\x00\x03\x00\x00\x00"), Some(Vec::new()));
-    // Longer than what is there, no host name, cut in its header, nothing.
+    // Empty, longer than what is there, no host name, cut in its header, nothing.
+    assert_eq!(server_name(b"\x00\x03\x00\x00\x00"), None);
     assert_eq!(server_name(b"\x00\x06\x00\x00\x04abc"), None);
     assert_eq!(server_name(b"\x00\x06\x00\xff\xffabc"), None);
     assert_eq!(server_name(b"\x00\x06\x01\x00\x03abc"), None);
@@ -221,6 +221,21 @@ fn an_extension_that_claims_more_than_its_message_is_malformed_and_not_kept() {
                 "{kind} {length}"
             );
         }
+    }
+}
+
+#[test]
+fn what_stands_behind_the_list_of_extensions_is_none_of_them() {
+    let name = b"\x00\x00\x00\x08\x00\x06\x00\x00\x03abc";
+    for (list, malformed) in [(0, true), (11, true), (12, false)] {
+        let mut hello = [&[3, 3][..], &[7; 32], &[0, 0, 2, 0x13, 1, 1, 0]].concat();
+        hello.extend([0, list]);
+        hello.extend(name);
+        let talk = Conversation::default().client([handshake(1, &hello)]);
+        let flow = talk.play().flow;
+        assert_eq!(flow.client().is(Side::MALFORMED), malformed, "{list}");
+        let read = Hello::of(&flow, Client).server_name();
+        assert_eq!(read.is_none(), malformed, "{list}");
     }
 }
 

@@ -7,6 +7,7 @@ use gauntlet_wire::library::{
     ABI, Call, Counter, Ends, Facts, InCall, Kind, Phase, Session, SessionKey, Socket,
     SocketLayout, Stack, Standing, Word,
 };
+use zerocopy::FromZeros;
 
 macro_rules! layout {
     ($type:ty: $($field:ident),* $(,)?) => {{
@@ -83,4 +84,29 @@ fn a_session_is_settled_once_nothing_can_be_about_its_handshake() {
     ] {
         assert!(!settled(facts), "{facts:?}");
     }
+}
+
+#[test]
+fn numbers_are_read_back_and_others_are_none() {
+    for number in 0..=u8::MAX {
+        if let Some(kind) = Kind::from_number(number) {
+            assert!(kind as u8 == number && Kind::ALL.contains(&kind));
+        }
+        if let Some(stack) = Stack::from_number(number) {
+            assert!(stack as u8 == number && Stack::ALL.contains(&stack));
+        }
+    }
+    for kind in Kind::ALL {
+        assert_eq!(Kind::from_number(*kind as u8), Some(*kind));
+    }
+    assert_eq!(Kind::from_number(u8::MAX), None);
+    assert_eq!(Stack::from_number(u8::MAX), None);
+}
+
+#[test]
+fn a_socket_is_known_by_its_port() {
+    let mut socket = Socket::new_zeroed();
+    assert!(!socket.known());
+    socket.ends.local_port = 1;
+    assert!(socket.known());
 }

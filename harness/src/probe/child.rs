@@ -103,6 +103,8 @@ pub(super) struct Child {
     stderr: Arc<Mutex<VecDeque<String>>>,
     stderr_reader: Option<thread::JoinHandle<()>>,
     counters: Counters,
+    /// Events it has printed.
+    told: u64,
     /// The first thing that went wrong: nothing it says later can be trusted to be all.
     broken: Option<ProbeError>,
 }
@@ -164,6 +166,7 @@ impl Child {
             stderr,
             stderr_reader,
             counters,
+            told: 0,
             broken: None,
         })
     }
@@ -203,6 +206,7 @@ impl Child {
                 .recv_timeout(deadline.saturating_duration_since(Instant::now()))
             {
                 Ok(Line::Event(event)) => {
+                    self.told += 1;
                     if beacons.iter().any(|beacon| beacon.is_told_by(&event)) {
                         return Ok(events);
                     }
@@ -230,7 +234,10 @@ impl Child {
             .recv_timeout(deadline.saturating_duration_since(Instant::now()))
         {
             match line {
-                Line::Event(event) => events.push(event),
+                Line::Event(event) => {
+                    self.told += 1;
+                    events.push(event);
+                }
                 Line::Counters(counters) => self.counters = counters,
                 Line::Wrong(error) => {
                     self.broken.get_or_insert(error);
@@ -256,11 +263,15 @@ impl Child {
                 .recv_timeout(deadline.saturating_duration_since(Instant::now()))
             {
                 Ok(Line::Counters(counters)) => self.counters = counters,
-                Ok(Line::Event(_)) => {}
+                Ok(Line::Event(_)) => self.told += 1,
                 Ok(Line::Wrong(error)) => return Err(error),
                 Err(RecvTimeoutError::Timeout) => return Err(ProbeError::Stuck),
                 Err(RecvTimeoutError::Disconnected) => {
-                    return Ok(std::mem::take(&mut self.counters));
+                    let told = self.told;
+                    return Ok(Counters {
+                        told,
+                        ..std::mem::take(&mut self.counters)
+                    });
                 }
             }
         }

@@ -124,6 +124,12 @@ pub struct Counters {
     /// What was not seen or not reported, by cause.
     #[serde(default)]
     pub lost: BTreeMap<String, u64>,
+    /// What else was counted.
+    #[serde(default)]
+    pub seen: BTreeMap<String, u64>,
+    /// Events that it printed, counted here.
+    #[serde(skip)]
+    pub told: u64,
 }
 
 impl Counters {
@@ -131,5 +137,69 @@ impl Counters {
     #[must_use]
     pub fn lost_events(&self) -> u64 {
         self.lost.values().sum()
+    }
+
+    /// How what it counted does not fit what it printed, or itself. Of what it lost, or does not count, nothing
+    /// is known.
+    #[must_use]
+    pub fn miscounted(&self) -> Option<String> {
+        let told = self.told;
+        let failed = *self.seen.get("handshake_failed")?;
+        if self.lost_events() == 0 && failed != told {
+            return Some(format!(
+                "the probe counted {failed} failed handshakes, and reported {told}"
+            ));
+        }
+        let opened = *self.seen.get("flow_opened")?;
+        // Of a connection, one at most.
+        let ends = ["handshake_done", "handshake_failed", "handshake_undecided"];
+        let ended: u64 = ends.iter().filter_map(|end| self.seen.get(*end)).sum();
+        (ended > opened).then(|| format!("the probe counted {ended} ends of {opened} connections"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_probe_that_counts_other_than_it_reports_is_wrong() {
+        let ended = |line: &str, told| Counters {
+            told,
+            ..serde_json::from_str(line).unwrap()
+        };
+        let counted = |told| {
+            ended(
+                r#"{"lost":{"ring_full":0},"seen":{"handshake_failed":3}}"#,
+                told,
+            )
+        };
+        assert_eq!(counted(3).miscounted(), None);
+        assert_eq!(
+            counted(2).miscounted().as_deref(),
+            Some("the probe counted 3 failed handshakes, and reported 2")
+        );
+        assert!(
+            ended(r#"{"seen":{"handshake_failed":0}}"#, 1)
+                .miscounted()
+                .is_some()
+        );
+        assert_eq!(ended("{}", 1).miscounted(), None);
+        let lost = ended(
+            r#"{"lost":{"ring_full":1},"seen":{"handshake_failed":3}}"#,
+            2,
+        );
+        assert_eq!(lost.miscounted(), None);
+        let kept = |opened| {
+            let line = format!(
+                r#"{{"seen":{{"flow_opened":{opened},"handshake_done":2,"handshake_failed":1}}}}"#
+            );
+            ended(&line, 1).miscounted()
+        };
+        assert_eq!(kept(3), None);
+        assert_eq!(
+            kept(2).as_deref(),
+            Some("the probe counted 3 ends of 2 connections")
+        );
     }
 }

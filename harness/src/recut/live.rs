@@ -114,13 +114,9 @@ impl Live {
             if left.is_zero() {
                 return Err(ProbeError::Packet(io::ErrorKind::TimedOut.into()));
             }
-            let wakes = self
-                .probe
-                .wakes()
-                .map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+            let mut events = [PollFd::new(self.probe.events(), PollFlags::POLLIN)];
             let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-            poll(&mut wakes.collect::<Vec<_>>(), timeout)
-                .map_err(|errno| ProbeError::Packet(errno.into()))?;
+            poll(&mut events, timeout).map_err(|errno| ProbeError::Packet(errno.into()))?;
         }
         Ok(())
     }

@@ -118,7 +118,8 @@ pub struct Summary {
     pub confusion: Confusion,
     /// What the probe says it did not see or not report.
     pub lost_events: u64,
-    /// What the probe reported after the last case had ended, when there was nothing left to report.
+    /// What the probe reported after the last case had ended, when there was nothing left to report, and how
+    /// often it counted other than it reported.
     #[serde(default)]
     pub late_events: u64,
     /// Cases that were run again: they hung, or the machine stood still. Whatever the second gave is counted above.

@@ -208,6 +208,7 @@ impl Worker {
             }
             match rig.probe.stop() {
                 Ok(counters) => {
+                    end.late.extend(counters.miscounted());
                     for (cause, count) in counters.lost {
                         *end.lost.entry(cause).or_default() += count;
                     }

@@ -157,7 +157,7 @@ pub struct Fleet {
 pub struct LaneEnd {
     /// What the probe says it lost, by cause.
     pub lost: BTreeMap<String, u64>,
-    /// What the probe reported when there was nothing left to report: it is wrong.
+    /// What the probe reported when there was nothing left to report, or counted and did not: it is wrong.
     pub late: Vec<String>,
     /// What went wrong beside the cases: a probe that did not end in order, artifacts not kept.
     pub errors: Vec<String>,

@@ -308,6 +308,7 @@ impl Other {
 /// Maps as small as they can be.
 pub(crate) const SMALL: Settings = Settings {
     capture_time: false,
+    glance: true,
     flows: NonZeroU32::MIN,
     ring_bytes: NonZeroU32::MIN.saturating_add(4095),
     tls_ports: Vec::new(),

@@ -16,7 +16,7 @@ use nix::unistd::Pid;
 use crate::raw::{UNKNOWN_CA, alert, client_hello};
 use crate::stand::{SERVER, Stand};
 
-const SYN: u8 = 2;
+pub(crate) const SYN: u8 = 2;
 const ACK: u8 = 16;
 
 /// How many of a flood's connections go how far.
@@ -165,7 +165,7 @@ impl Wire {
 }
 
 /// A segment of the connection with this number, which is in the client's address and port.
-fn frame(number: u32, of_client: bool, flags: u8, at: u32, bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(number: u32, of_client: bool, flags: u8, at: u32, bytes: &[u8]) -> Vec<u8> {
     let [_, high, middle, low] = number.to_be_bytes();
     let client = ([10, high, middle, low], 50_000_u16);
     let server = ([11, 0, 0, 1], 443_u16);

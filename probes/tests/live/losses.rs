@@ -2,11 +2,16 @@
 
 use std::time::Duration;
 
+use gauntlet_probes::attach::Hook;
+use gauntlet_probes::delivery::SLEEP;
+use gauntlet_probes::interfaces::Selection;
+use gauntlet_probes::load::Settings;
+use gauntlet_probes::probe::Probe;
 use libtest_mimic::{Failed, Trial};
 use nix::sys::signal::Signal;
 
 use crate::clsact::same;
-use crate::flood::{Order, flood};
+use crate::flood::{Order, SYN, flood, frame};
 use crate::raw::{BAD_CERTIFICATE, Connection, UNKNOWN_CA, alert, client_hello, fail};
 use crate::stand::{SERVER, Stand, server_addresses};
 use crate::watch::Watch;
@@ -16,6 +21,11 @@ pub(crate) fn trials() -> Vec<Trial> {
         Trial::test("losses::a_full_ring_is_counted_exactly", full_ring),
         Trial::test("losses::a_full_flow_table_is_counted_exactly", full_table),
         Trial::test("losses::a_stall_is_told_once", stall),
+        Trial::test("losses::however_delivered_all_are_told", delivered),
+        Trial::test(
+            "losses::connections_are_held_as_long_as_they_are_in_the_table",
+            held,
+        ),
         Trial::test(
             "losses::offered_is_delivered_and_lost_while_nobody_reads",
             || equation(&["--ring", "64"], Reader::Stopped),
@@ -122,6 +132,66 @@ fn full_table() -> Result<(), Failed> {
     same(full, OPEN - ROOM)?;
     same(ended.lost(), full)?;
     same(ended.events.len() as u64, ROOM + 1)
+}
+
+/// By each way of delivery: one at a time, so that the reader sleeps in between, and many at once.
+fn delivered() -> Result<(), Failed> {
+    const ALONE: usize = 20;
+    const AT_ONCE: u32 = 1_000;
+    let stand = Stand::new()?;
+    for delivery in ["quiet", "balanced", "latency"] {
+        let mut watch = Watch::start(&stand.server, &["-i", SERVER, "--delivery", delivery])?;
+        let mut slow = 0;
+        for number in 0..ALONE {
+            let name = format!("{number}.test");
+            let said = std::time::Instant::now();
+            fail(&stand, server_addresses()[0], &name, UNKNOWN_CA)?;
+            watch.event_of(&name)?;
+            // A reader that nobody wakes would see most of them at the end of its longest sleep.
+            slow += usize::from(said.elapsed() > SLEEP / 4);
+        }
+        if slow > ALONE / 2 {
+            return Err(format!("{delivery}: {slow} of {ALONE} events came late").into());
+        }
+        flood(&stand, AT_ONCE, 1, Order::Each)?;
+        let ended = watch.finish()?;
+        let told = ended.events.len() as u64 + ended.count("ring_full");
+        same(told, ALONE as u64 + u64::from(AT_ONCE))?;
+    }
+    Ok(())
+}
+
+/// What lets packets leave at once must count each connection in the table, and no other: whoever opens, replaces
+/// or removes it, from every CPU, also where there is no room.
+fn held() -> Result<(), Failed> {
+    const ROOM: u32 = 1_000;
+    let stand = Stand::new()?;
+    let selection = Selection {
+        interfaces: vec![SERVER.into()],
+        hook: Hook::Auto,
+        ..Selection::default()
+    };
+    let settings = Settings {
+        flows: ROOM.try_into()?,
+        ..Settings::default()
+    };
+    let mut probe = Probe::start(&stand.server, &selection, &settings)?;
+    let cpus = u32::try_from(std::thread::available_parallelism()?.get())?;
+    flood(&stand, 10 * ROOM, cpus, Order::AllOpen)?;
+    probe.drain(|_| ());
+    let (counted, there) = probe.held()?;
+    same(counted, there as u64)?;
+    // Opened, opened again, and with other numbers: another connection in its place.
+    for number in 0..10 {
+        for at in [0, 0, 5_000] {
+            probe.run(&frame(number, true, SYN, at, &[]), 0)?;
+        }
+    }
+    let opened = there as u64 + 10;
+    same(probe.held()?, (opened, opened as usize))?;
+    // Nobody said anything for a day.
+    probe.sweep(u64::MAX, Duration::from_secs(1))?;
+    same(probe.held()?, (0, 0))
 }
 
 fn stall() -> Result<(), Failed> {

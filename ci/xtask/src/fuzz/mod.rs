@@ -87,7 +87,12 @@ pub(crate) fn run(options: &Options) -> Result<u8> {
     if options.seeds {
         return Ok(exit::OK);
     }
-    let fuzzer = Fuzzer::new(root, !options.no_asan);
+    let way = if options.no_asan {
+        Way::Plain
+    } else {
+        Way::Asan
+    };
+    let fuzzer = Fuzzer { root, way };
     if !fuzzer.build()? {
         eprintln!("xtask: the fuzz targets do not build, nothing was fuzzed");
         return Ok(exit::NO_VERDICT);
@@ -104,7 +109,7 @@ pub(crate) fn run(options: &Options) -> Result<u8> {
 }
 
 /// Every target a few seconds, and the planted one found out. The second value is why it is red.
-fn smoke() -> Result<(u8, String)> {
+pub(crate) fn smoke() -> Result<(u8, String)> {
     let root = paths::repo_root();
     if let Some(code) = setup::blocked(setup::Scope::Fuzz)? {
         return Ok((code, "cargo-fuzz is missing".into()));
@@ -113,8 +118,10 @@ fn smoke() -> Result<(u8, String)> {
         return Ok((exit::NO_VERDICT, "no seeds".into()));
     }
     let all = targets(&root)?;
-    // Without: three times as fast, and the laws are the subject here.
-    let fuzzer = Fuzzer::new(root, false);
+    let fuzzer = Fuzzer {
+        root,
+        way: Way::Smoke,
+    };
     if !fuzzer.build()? {
         return Ok((exit::UNEXPECTED, "the fuzz targets do not build".into()));
     }
@@ -124,13 +131,26 @@ fn smoke() -> Result<(u8, String)> {
     }
     println!("{}", progress::summary(&ended));
     let planted = fuzzer.target(PLANTED, 20, 1)?;
-    if planted.finding.is_none() {
-        return Ok((
-            exit::UNEXPECTED,
-            "a law that is wrong on purpose was not found out".into(),
-        ));
+    Ok(smoked(&ended, &planted))
+}
+
+/// What a smoke run comes to, and why it is red.
+fn smoked(ended: &[(&str, Ended)], planted: &Ended) -> (u8, String) {
+    let silent = ended
+        .iter()
+        .find_map(|(target, ended)| Some((target, ended.no_verdict.as_ref()?)));
+    if ended.is_empty() {
+        (exit::NO_VERDICT, "fuzz/Cargo.toml has no target".into())
+    } else if let Some((target, why)) = silent {
+        (exit::NO_VERDICT, format!("{target}: {why}"))
+    } else if let Some(why) = &planted.no_verdict {
+        (exit::NO_VERDICT, format!("{PLANTED}: {why}"))
+    } else if planted.finding.is_none() {
+        let why = "a law that is wrong on purpose was not found out";
+        (exit::UNEXPECTED, why.into())
+    } else {
+        (code(ended), "see the findings above".into())
     }
-    Ok((code(&ended), "see the findings above".into()))
 }
 
 fn code(ended: &[(&str, Ended)]) -> u8 {
@@ -143,20 +163,31 @@ fn code(ended: &[(&str, Ended)]) -> u8 {
     }
 }
 
+/// How targets are built.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// Optimised, with AddressSanitizer.
+    Asan,
+    /// Optimised.
+    Plain,
+    /// Built fast: the laws are the subject.
+    Smoke,
+}
+
 /// The targets, built or to be built.
 struct Fuzzer {
     root: PathBuf,
-    is_asan: bool,
+    way: Way,
 }
 
 impl Fuzzer {
-    fn new(root: PathBuf, is_asan: bool) -> Self {
-        Self { root, is_asan }
-    }
-
     /// Kept apart, so that one way of building does not undo the other.
     fn target_dir(&self) -> PathBuf {
-        let way = if self.is_asan { "asan" } else { "plain" };
+        let way = match self.way {
+            Way::Asan => "asan",
+            Way::Plain => "plain",
+            Way::Smoke => "smoke",
+        };
         self.root.join("fuzz/target").join(way)
     }
 
@@ -164,8 +195,12 @@ impl Fuzzer {
         let program = setup::CargoTool::FUZZ.program(&paths::cache_dir()?);
         let mut command = child::command(&program);
         command
-            .args(["fuzz", "build", "--sanitizer"])
-            .arg(if self.is_asan { "address" } else { "none" })
+            .args(["fuzz", "build"])
+            .args(match self.way {
+                Way::Asan => &["--sanitizer", "address"][..],
+                Way::Plain => &["--sanitizer", "none"],
+                Way::Smoke => &["--sanitizer", "none", "--dev"],
+            })
             .arg("--target-dir")
             .arg(self.target_dir())
             .current_dir(&self.root);
@@ -175,8 +210,14 @@ impl Fuzzer {
     }
 
     fn program(&self, target: &str) -> Command {
-        let triple = format!("{}-unknown-linux-gnu/release", std::env::consts::ARCH);
-        let mut command = Command::new(self.target_dir().join(triple).join(target));
+        let profile = if self.way == Way::Smoke {
+            "debug"
+        } else {
+            "release"
+        };
+        let triple = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+        let folder = self.target_dir().join(triple).join(profile);
+        let mut command = Command::new(folder.join(target));
         command.current_dir(&self.root);
         command
     }
@@ -201,7 +242,7 @@ impl Fuzzer {
             .arg(format!("-artifact_prefix={}/", artifacts.display()))
             .arg(format!("-max_total_time={seconds}"))
             .arg(format!("-seed={seed}"))
-            .args(["-print_final_stats=1", "-timeout=20", "-rss_limit_mb=4096"])
+            .args(["-print_final_stats=1", "-timeout=60", "-rss_limit_mb=4096"])
             .arg(format!(
                 "-dict={}",
                 self.root.join("fuzz/tls.dict").display()
@@ -282,6 +323,53 @@ name = "not this"
         let none = fuzz_targets("[package]\nname = \"x\"\n").unwrap();
         assert!(none.is_empty(), "{none:?}");
         assert!(fuzz_targets("[[bin]]\n").is_err());
+    }
+
+    #[test]
+    fn every_file_of_a_target_is_a_target() {
+        let root = paths::repo_root();
+        let mut named = targets(&root).unwrap();
+        let mut files: Vec<String> = fs::read_dir(root.join("fuzz/fuzz_targets"))
+            .unwrap()
+            .map(|file| file.unwrap().path())
+            .map(|path| path.file_stem().unwrap().to_string_lossy().into_owned())
+            .collect();
+        named.sort();
+        files.sort();
+        assert_eq!(named, files);
+    }
+
+    /// A program in the place of a target, that says this.
+    fn says(lines: &str) -> Ended {
+        let mut program = Command::new("sh");
+        program.args(["-c", &format!("printf '{lines}' >&2")]);
+        progress::watch("x", &mut program).unwrap()
+    }
+
+    #[test]
+    fn a_smoke_run_that_ran_nothing_is_red() {
+        let ran = || {
+            let ended = says("#2\\tINITED cov: 1\\nstat::number_of_executed_units: 9\\n");
+            assert_eq!(ended.executions, 9);
+            ended
+        };
+        let found = || Ended {
+            finding: Some("planted".into()),
+            ..ran()
+        };
+        assert_eq!(smoked(&[("a", ran())], &found()).0, exit::OK);
+        for silent in [
+            says(""),
+            says("INFO: Seed: 1\\nstat::number_of_executed_units: 0\\n"),
+        ] {
+            let (code, why) = smoked(&[("a", ran()), ("b", silent)], &found());
+            assert_eq!(code, exit::NO_VERDICT);
+            assert_eq!(why, "b: a run that never ran: not one execution");
+        }
+        assert_eq!(smoked(&[], &found()).0, exit::NO_VERDICT);
+        assert_eq!(smoked(&[("a", ran())], &says("")).0, exit::NO_VERDICT);
+        assert_eq!(smoked(&[("a", ran())], &ran()).0, exit::UNEXPECTED);
+        assert_eq!(smoked(&[("a", found())], &found()).0, exit::UNEXPECTED);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::Result;
 
-use crate::{exit, machine, matrix, paths, setup};
+use crate::{bench, exit, fuzz, machine, matrix, paths, setup};
 
 mod bpf_objects;
 mod cargo;
@@ -65,10 +65,12 @@ fn run_gates(outcomes: &mut Vec<Outcome>) {
     run("clippy-fuzz", &|| Ok((cargo::clippy_fuzz(&root)?, None)));
     run("docs", &|| Ok((cargo::docs(&root)?, None)));
     run("test", &|| cargo::test(&root, no_bpf.is_none()));
+    run("fuzz-smoke", &|| Ok((fuzz_smoke()?, None)));
     run("matrix", &kernels);
     run("vm-recut", &|| Ok((recut()?, None)));
     run("vm-faults", &|| Ok((faults()?, None)));
     run("bench-smoke", &|| Ok((cargo::bench_smoke(&root)?, None)));
+    run("bench", &|| Ok((budgets()?, None)));
     run("left-behind", &|| {
         Ok((left_behind::compare(before.as_ref()), None))
     });
@@ -117,6 +119,26 @@ fn faults() -> Result<Verdict> {
         exit::OK => Verdict::Passed,
         exit::UNEXPECTED => Verdict::Failed("a broken guest was not told as what it is".into()),
         _ => Verdict::NotRun("no kernel to boot; see above".into()),
+    })
+}
+
+/// What the probe costs, against the budgets that hold on any machine. Noise larger than a budget's margin is no
+/// pass.
+fn budgets() -> Result<Verdict> {
+    Ok(match bench::run(&bench::Options::quick())? {
+        exit::OK => Verdict::Passed,
+        exit::UNEXPECTED => Verdict::Failed("a budget of benches/budget.toml is missed".into()),
+        _ => Verdict::NotRun("a budget could not be judged; see above".into()),
+    })
+}
+
+/// Every fuzz target for a moment; what fuzzing once found is replayed by `test` (`laws/tests`).
+fn fuzz_smoke() -> Result<Verdict> {
+    let (code, why) = fuzz::smoke()?;
+    Ok(match code {
+        exit::OK => Verdict::Passed,
+        exit::UNEXPECTED => Verdict::Failed(why),
+        _ => Verdict::NotRun(why),
     })
 }
 

@@ -36,6 +36,18 @@ impl CargoTool {
         version: "0.18.0",
         version_args: &["--version"],
     };
+    /// Changes the code in small ways, each of which a test should notice.
+    pub(crate) const MUTANTS: Self = Self {
+        name: "cargo-mutants",
+        version: "27.1.0",
+        version_args: &["mutants", "--version"],
+    };
+    /// Says which lines tests run through.
+    pub(crate) const LLVM_COV: Self = Self {
+        name: "cargo-llvm-cov",
+        version: "0.9.1",
+        version_args: &["llvm-cov", "--version"],
+    };
     /// Makes BPF objects of LLVM bitcode.
     pub(super) const BPF_LINKER: Self = Self {
         name: "bpf-linker",

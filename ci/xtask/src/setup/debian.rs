@@ -54,6 +54,11 @@ pub(super) fn ensure(scope: Scope) -> Result<Step> {
     if missing.is_empty() {
         return Ok(Step::Present);
     }
+    install(&missing)
+}
+
+/// Installs packages, or says the line to run.
+pub(super) fn install(missing: &[&str]) -> Result<Step> {
     let names = missing.join(" ");
     if !machine::is_root() {
         return Ok(Step::ByHand(format!(
@@ -73,7 +78,7 @@ pub(super) fn ensure(scope: Scope) -> Result<Step> {
     // here; if it does matter, the installation fails and says so.
     let update = apt(&["update"]);
     let mut install = vec!["install", "--no-install-recommends"];
-    install.extend(&missing);
+    install.extend(missing);
     match (apt(&install), update) {
         (Ok(_), _) => Ok(Step::Installed),
         (Err(install), Ok(_)) => Err(install),

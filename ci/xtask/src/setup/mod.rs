@@ -15,9 +15,11 @@ mod bpf_linker;
 mod cargo_tool;
 mod components;
 mod debian;
+mod llvm_tools;
 mod rust_src;
 
 pub(crate) use cargo_tool::CargoTool;
+pub(crate) use llvm_tools::folder as llvm_tools;
 
 /// How much to install.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -26,6 +28,10 @@ pub(crate) enum Scope {
     Build,
     /// What building needs, and fuzzing.
     Fuzz,
+    /// What building needs, and mutation testing.
+    Mutants,
+    /// What building needs, and coverage.
+    Coverage,
     /// What building needs, and virtual machines.
     Vm,
     /// What virtual machines need, where everything was built before.
@@ -65,6 +71,13 @@ pub(crate) fn ensure(scope: Scope) -> Result<Setup> {
     }
     if matches!(scope, Scope::Fuzz | Scope::All) {
         steps.push(("cargo-fuzz", CargoTool::FUZZ.ensure(&cache)));
+    }
+    if matches!(scope, Scope::Mutants | Scope::All) {
+        steps.push(("cargo-mutants", CargoTool::MUTANTS.ensure(&cache)));
+    }
+    if matches!(scope, Scope::Coverage | Scope::All) {
+        steps.push(("cargo-llvm-cov", CargoTool::LLVM_COV.ensure(&cache)));
+        steps.push(("LLVM's tools", llvm_tools::ensure(&toolchain)));
     }
     if matches!(scope, Scope::Vm | Scope::Boot | Scope::All) {
         steps.push(("vmtest", CargoTool::VMTEST.ensure(&cache)));

@@ -46,7 +46,8 @@ fn build(go: &Path) -> Result<PathBuf, String> {
     let draft = tempfile::Builder::new()
         .prefix("gauntlet-go-")
         .tempdir_in(folder)
-        .map_err(|error| error.to_string())?;
+        // Not with the name that it would have had: the reason is the same every time.
+        .map_err(|error| format!("{}: {}", folder.display(), error.kind()))?;
     let source = draft.path().join("peer.go");
     fs::write(&source, SOURCE).map_err(|error| error.to_string())?;
     let made = draft.path().join("peer");

@@ -1,0 +1,217 @@
+//! Budgets (`benches/budget.toml`), and the verdict on each: values in, verdict out; nothing is measured and
+//! nothing printed here.
+//!
+//! An interval that holds the budget, widened by what the same thing measured twice differed, is no pass and no
+//! failure: INCONCLUSIVE.
+
+use anyhow::{Context, Result, ensure};
+use serde::{Deserialize, Serialize};
+
+use crate::measurement::Measurement;
+
+/// One budget.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Budget {
+    /// Which measurement.
+    pub of: String,
+    /// The ratio is at most this.
+    pub at_most: Option<f64>,
+    /// The ratio is at least this.
+    pub at_least: Option<f64>,
+    /// Why this much.
+    pub reason: String,
+    /// It gates quick runs too.
+    #[serde(default)]
+    pub stable: bool,
+    /// It is known to be missed.
+    pub missed: Option<Missed>,
+}
+
+/// How far a budget is known to be missed.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Missed {
+    /// The ratio is at most this none the less.
+    pub at_most: Option<f64>,
+    /// The ratio is at least this none the less.
+    pub at_least: Option<f64>,
+    /// The measurement that shows why.
+    pub reason: String,
+}
+
+/// What came of a budget.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// It is met.
+    Met,
+    /// It is missed.
+    Missed,
+    /// It is missed, no more than is known and explained.
+    KnownMissed,
+    /// The noise is larger than what is between the measurement and the budget.
+    Inconclusive,
+    /// Nothing was measured.
+    NotMeasured,
+}
+
+impl Verdict {
+    /// The word in tables.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Met => "met",
+            Self::Missed => "MISSED",
+            Self::KnownMissed => "missed, as known",
+            Self::Inconclusive => "INCONCLUSIVE",
+            Self::NotMeasured => "not measured",
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    budget: Vec<Budget>,
+}
+
+/// Fewer rounds say nothing.
+const FEWEST: usize = 5;
+
+/// The budgets of a file's text.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn parse(text: &str) -> Result<Vec<Budget>> {
+    let File { budget } = toml::from_str(text).context("budget.toml")?;
+    for one in &budget {
+        let bound = one.at_most.is_some() != one.at_least.is_some();
+        ensure!(bound, "budget.toml: {}: either at_most or at_least", one.of);
+        if let Some(missed) = &one.missed {
+            let same = missed.at_most.is_some() == one.at_most.is_some()
+                && missed.at_least.is_some() == one.at_least.is_some();
+            ensure!(same, "budget.toml: {}: missed has another bound", one.of);
+        }
+        ensure!(!one.reason.is_empty(), "budget.toml: {}: no reason", one.of);
+    }
+    Ok(budget)
+}
+
+impl Budget {
+    /// Judges a measurement.
+    #[must_use]
+    pub fn judge(&self, measured: Option<&Measurement>) -> Verdict {
+        let Some(measured) = measured else {
+            return Verdict::NotMeasured;
+        };
+        let verdict = held(measured, self.at_most, self.at_least);
+        match &self.missed {
+            Some(missed) if verdict != Verdict::Met => {
+                match held(measured, missed.at_most, missed.at_least) {
+                    Verdict::Met => Verdict::KnownMissed,
+                    worse => worse,
+                }
+            }
+            _ => verdict,
+        }
+    }
+
+    /// `<= 1.3`, for people.
+    #[must_use]
+    pub fn bound(&self) -> String {
+        match (self.at_most, self.at_least) {
+            (Some(most), _) => format!("<= {most}"),
+            (_, Some(least)) => format!(">= {least}"),
+            _ => String::new(),
+        }
+    }
+}
+
+fn held(measured: &Measurement, at_most: Option<f64>, at_least: Option<f64>) -> Verdict {
+    if measured.ratios.len() < FEWEST {
+        return Verdict::Inconclusive;
+    }
+    let noise = measured.noise.unwrap_or(0.0);
+    let low = measured.ratio.low * (1.0 - noise);
+    let high = measured.ratio.high * (1.0 + noise);
+    let (good, bad) = match (at_most, at_least) {
+        (Some(most), _) => (high <= most, low > most),
+        (_, Some(least)) => (low >= least, high < least),
+        _ => (false, false),
+    };
+    match (good, bad) {
+        (true, _) => Verdict::Met,
+        (_, true) => Verdict::Missed,
+        _ => Verdict::Inconclusive,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn measured(ratios: &[f64], noise: f64) -> Measurement {
+        let values = (ratios.to_vec(), "ns");
+        Measurement::new("x", "", "", values, ratios.to_vec(), Some(noise))
+    }
+
+    fn budget(text: &str) -> Budget {
+        let text = format!("[[budget]]\nof = \"x\"\nreason = \"r\"\n{text}");
+        parse(&text).expect("a budget").remove(0)
+    }
+
+    #[test]
+    fn a_budget_is_met_missed_or_undecided() {
+        let budget = budget("at_most = 1.3");
+        let judge = |ratios: &[f64], noise| budget.judge(Some(&measured(ratios, noise)));
+        assert_eq!(judge(&[1.1; 9], 0.01), Verdict::Met);
+        assert_eq!(judge(&[1.5; 9], 0.01), Verdict::Missed);
+        // Its interval holds the budget.
+        let spread = [1.1, 1.2, 1.25, 1.3, 1.35, 1.4, 1.5];
+        assert_eq!(judge(&spread, 0.0), Verdict::Inconclusive);
+        // The control differs by more than is left to the budget, above or below.
+        assert_eq!(judge(&[1.2; 9], 0.15), Verdict::Inconclusive);
+        assert_eq!(judge(&[1.4; 9], 0.15), Verdict::Inconclusive);
+        // Too few to say anything, and nothing at all.
+        assert_eq!(judge(&[1.1; 4], 0.0), Verdict::Inconclusive);
+        assert_eq!(budget.judge(None), Verdict::NotMeasured);
+    }
+
+    #[test]
+    fn a_lower_bound_is_judged_the_other_way_round() {
+        let budget = budget("at_least = 0.999");
+        assert_eq!(budget.judge(Some(&measured(&[1.0; 9], 0.0))), Verdict::Met);
+        assert_eq!(
+            budget.judge(Some(&measured(&[0.9; 9], 0.0))),
+            Verdict::Missed
+        );
+    }
+
+    #[test]
+    fn a_known_miss_is_no_licence_to_get_worse() {
+        let budget = budget("at_most = 1.3\nmissed = { at_most = 2.0, reason = \"r\" }");
+        let judge = |ratio| budget.judge(Some(&measured(&[ratio; 9], 0.01)));
+        assert_eq!(judge(1.1), Verdict::Met);
+        assert_eq!(judge(1.8), Verdict::KnownMissed);
+        assert_eq!(judge(2.5), Verdict::Missed);
+    }
+
+    #[test]
+    fn a_file_that_means_nothing_is_refused() {
+        for wrong in [
+            "[[budget]]\nof = \"x\"\nreason = \"r\"",
+            "[[budget]]\nof = \"x\"\nreason = \"r\"\nat_most = 1.0\nat_least = 1.0",
+            "[[budget]]\nof = \"x\"\nreason = \"\"\nat_most = 1.0",
+            "[[budget]]\nof = \"x\"\nreason = \"r\"\nat_mots = 1.0",
+            "[[budget]]\nof = \"x\"\nreason = \"r\"\nat_most = 1.0\nmissed = { at_least = 1.0, reason = \"r\" }",
+        ] {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_budgets_in_the_repository_are_sound() {
+        parse(include_str!("../../budget.toml")).expect("sound");
+    }
+}

@@ -1,0 +1,703 @@
+//! How long an event takes from a BPF program to a reader, how many arrive, and what the reader costs: by each way
+//! of delivery, at several rates, against a perf event array and against floors that have no BPF in them.
+//!
+//! The programs are `ring_*` and `perf_*` of `ebpf/programs/src/bench`, which tell an event with the shipped code
+//! (`deliver.rs`); the readers sleep and wake by the shipped rules (`gauntlet_probes::delivery`). A producer on
+//! one processor makes an event whenever one is due, each by a system call (BPF_PROG_TEST_RUN); a reader on
+//! another takes the time of each. Offered = delivered + lost, or there is no result.
+
+use std::hint::spin_loop;
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use aya::maps::perf::{PerfEvent, PerfEventArrayBuffer};
+use aya::maps::{MapData, PerCpuArray, PerfEventArray, RingBuf};
+use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions};
+use aya::{Ebpf, EbpfLoader};
+use gauntlet_probes::clock::monotonic;
+use gauntlet_probes::delivery::{Delivery, Pace, Reader, SLEEP, Wait};
+use gauntlet_probes::object;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::sys::time::TimeValLike as _;
+use nix::time::{ClockId, clock_gettime};
+use serde::Serialize;
+
+use crate::frames::udp;
+use crate::measurement::Measurement;
+use crate::processor::{Class, run_on};
+use crate::statistics::{Interval, interval, quantile, sorted};
+
+/// A way from a program to a reader.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Way {
+    /// Ring buffer, `--delivery latency`.
+    Latency,
+    /// Ring buffer, `--delivery balanced`.
+    Balanced,
+    /// Ring buffer, `--delivery quiet`.
+    Quiet,
+    /// Ring buffer, woken by the kernel's own policy: whenever the reader has read all there was.
+    Adaptive,
+    /// Perf event array, woken by each event.
+    Perf,
+    /// Floor: a word in memory, and a reader that looks at nothing else.
+    SpinEcho,
+    /// Floor: an eventfd, and a reader that sleeps on it.
+    EventFd,
+}
+
+impl Way {
+    const ALL: [Self; 7] = [
+        Self::Latency,
+        Self::Balanced,
+        Self::Quiet,
+        Self::Adaptive,
+        Self::Perf,
+        Self::SpinEcho,
+        Self::EventFd,
+    ];
+
+    /// The word in tables.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Latency => "ring, latency",
+            Self::Balanced => "ring, balanced",
+            Self::Quiet => "ring, quiet",
+            Self::Adaptive => "ring, adaptive",
+            Self::Perf => "perf array",
+            Self::SpinEcho => "floor: spin echo",
+            Self::EventFd => "floor: eventfd",
+        }
+    }
+
+    const fn program(self, bytes: u32) -> Option<&'static str> {
+        match (self, bytes) {
+            (Self::SpinEcho | Self::EventFd, _) => None,
+            (Self::Perf, 128) => Some("perf_128"),
+            (Self::Perf, _) => Some("perf_512"),
+            (_, 128) => Some("ring_128"),
+            _ => Some("ring_512"),
+        }
+    }
+
+    const fn delivery(self) -> Option<Delivery> {
+        match self {
+            Self::Latency => Some(Delivery::Latency),
+            Self::Balanced => Some(Delivery::Balanced),
+            Self::Quiet => Some(Delivery::Quiet),
+            _ => None,
+        }
+    }
+}
+
+/// The rates that budgets are for, events a second.
+const LOW: u32 = 1_000;
+const HIGH: u32 = 200_000;
+
+/// What is measured: each way at each rate with each size, in each round once.
+#[derive(Debug, Clone, Copy)]
+pub struct Plan {
+    /// Rounds.
+    pub rounds: usize,
+    /// How long one run is.
+    pub time: Duration,
+    /// Rates, events a second.
+    pub rates: &'static [u32],
+    /// Sizes, bytes: 128 or 512.
+    pub sizes: &'static [u32],
+}
+
+impl Plan {
+    /// Seconds.
+    pub const QUICK: Self = Self {
+        rounds: 7,
+        time: Duration::from_millis(100),
+        rates: &[LOW, HIGH],
+        sizes: &[128],
+    };
+    /// Some minutes.
+    pub const FULL: Self = Self {
+        rounds: 9,
+        time: Duration::from_millis(150),
+        rates: &[LOW, 50_000, HIGH],
+        sizes: &[128, 512],
+    };
+}
+
+/// A way at a rate: medians over rounds, microseconds.
+#[derive(Debug, Clone, Serialize)]
+pub struct Row {
+    /// Which way.
+    pub way: Way,
+    /// How long an event is, bytes.
+    pub bytes: u32,
+    /// How many were to be made a second.
+    pub rate: u32,
+    /// How many were made a second.
+    pub made: f64,
+    /// All that were made.
+    pub offered: u64,
+    /// All that arrived. A floor has one word of memory: what comes before the last was read is no event of its own.
+    pub delivered: u64,
+    /// All that found no room.
+    pub lost: u64,
+    /// Half of the events take less.
+    pub p50: Interval,
+    /// 99 of 100 do.
+    pub p99: Interval,
+    /// 999 of 1,000 do.
+    pub p999: Interval,
+    /// All do.
+    pub max: Interval,
+    /// The reader's share of a processor.
+    pub processor: Interval,
+}
+
+/// What came of it.
+#[derive(Debug, Serialize)]
+pub struct Delivered {
+    /// The scheduling class of both ends.
+    pub class: Class,
+    /// Every way at every rate.
+    pub rows: Vec<Row>,
+}
+
+/// One run.
+struct Run {
+    way: Way,
+    bytes: u32,
+    rate: u32,
+    offered: u64,
+    delivered: u64,
+    lost: u64,
+    made: f64,
+    p50: f64,
+    p99: f64,
+    p999: f64,
+    max: f64,
+    processor: f64,
+}
+
+/// Whether readers say that they are awake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Speech {
+    /// As they should.
+    Speaks,
+    /// Never, so that the kernel wakes them by its own policy: what measurements are shown to notice.
+    Mute,
+}
+
+/// Measures all ways, again and again.
+pub struct Session {
+    stand: Stand,
+    plan: Plan,
+    speech: Speech,
+    /// By round.
+    runs: Vec<Vec<Run>>,
+}
+
+impl Session {
+    /// By a plan.
+    ///
+    /// # Errors
+    /// When the programs cannot be loaded.
+    pub fn new(plan: Plan, speech: Speech) -> Result<Self> {
+        Ok(Self {
+            stand: Stand::new()?,
+            plan,
+            speech,
+            runs: Vec::new(),
+        })
+    }
+
+    /// The plan's rounds once more.
+    ///
+    /// # Errors
+    /// When programs cannot be run, or events are neither delivered nor lost.
+    pub fn measure(&mut self) -> Result<Vec<Measurement>> {
+        // Once unmeasured.
+        for round in 0..=self.plan.rounds {
+            let these = self.round(round)?;
+            if round > 0 {
+                self.runs.push(these);
+            }
+        }
+        Ok(measurements(&self.runs))
+    }
+
+    /// All that was measured.
+    #[must_use]
+    pub fn delivered(&self) -> Delivered {
+        Delivered {
+            class: self.stand.class,
+            rows: rows(&self.runs),
+        }
+    }
+
+    fn round(&mut self, round: usize) -> Result<Vec<Run>> {
+        let Plan {
+            time, rates, sizes, ..
+        } = self.plan;
+        let mut runs = Vec::new();
+        for &rate in rates {
+            for &bytes in sizes {
+                // Each has each place in the order once in a while.
+                for place in 0..Way::ALL.len() {
+                    let way = Way::ALL[(place + round) % Way::ALL.len()];
+                    if way.program(bytes).is_none() && bytes != sizes[0] {
+                        continue;
+                    }
+                    let run = self.stand.run(way, rate, bytes, time, self.speech);
+                    runs.push(run.with_context(|| format!("{} at {rate}/s", way.word()))?);
+                    // Whoever had to wait for these two processors has them now.
+                    thread::sleep(time / 4);
+                }
+            }
+        }
+        Ok(runs)
+    }
+}
+
+fn rows(runs: &[Vec<Run>]) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for first in runs.first().into_iter().flatten() {
+        let same =
+            |run: &&Run| (run.way, run.rate, run.bytes) == (first.way, first.rate, first.bytes);
+        let these: Vec<&Run> = runs.iter().flatten().filter(same).collect();
+        let of = |value: fn(&Run) -> f64| {
+            interval(&these.iter().map(|run| value(run)).collect::<Vec<_>>())
+        };
+        let sum = |value: fn(&Run) -> u64| these.iter().map(|run| value(run)).sum();
+        rows.push(Row {
+            way: first.way,
+            bytes: first.bytes,
+            rate: first.rate,
+            made: of(|run| run.made).median,
+            offered: sum(|run| run.offered),
+            delivered: sum(|run| run.delivered),
+            lost: sum(|run| run.lost),
+            p50: of(|run| run.p50),
+            p99: of(|run| run.p99),
+            p999: of(|run| run.p999),
+            max: of(|run| run.max),
+            processor: of(|run| run.processor),
+        });
+    }
+    rows.sort_by_key(|row| {
+        let way = Way::ALL.iter().position(|way| *way == row.way);
+        (row.rate, row.bytes, way)
+    });
+    rows
+}
+
+/// Ratios inside each round. What the same thing measured twice differs is in their interval: no two runs are
+/// neighbours.
+fn measurements(runs: &[Vec<Run>]) -> Vec<Measurement> {
+    let find = |round: &'_ [Run], way, rate| {
+        round
+            .iter()
+            .position(|run| run.way == way && run.rate == rate && run.bytes == 128)
+    };
+    let ratio = |name: &str,
+                 (what, against): (&str, &str),
+                 unit,
+                 (way, rate): (Way, u32),
+                 value: fn(&Run) -> f64,
+                 floor: &dyn Fn(&[Run]) -> Option<f64>| {
+        let mut values = Vec::new();
+        let mut ratios = Vec::new();
+        for round in runs {
+            if let (Some(at), Some(floor)) = (find(round, way, rate), floor(round)) {
+                values.push(value(&round[at]));
+                ratios.push(value(&round[at]) / floor);
+            }
+        }
+        Measurement::new(name, what, against, (values, unit), ratios, None)
+    };
+    let p99_of = |way, rate| move |round: &[Run]| find(round, way, rate).map(|at| round[at].p99);
+    let one = |_: &[Run]| Some(1.0);
+    let share = |run: &Run| run.delivered as f64 / run.offered as f64;
+    let mut all = Vec::new();
+    for (way, name) in [
+        (Way::Latency, "latency"),
+        (Way::Balanced, "balanced"),
+        (Way::Quiet, "quiet"),
+    ] {
+        let what = ("made a second, of 200 K", "what was wanted");
+        let wanted = |_: &[Run]| Some(f64::from(HIGH));
+        let made = |run: &Run| run.made;
+        let called = format!("delivery.{name}.made");
+        all.push(ratio(&called, what, "/s", (way, HIGH), made, &wanted));
+        let what = ("delivered, at 200 K/s", "what was offered");
+        let called = format!("delivery.{name}.delivered");
+        all.push(ratio(&called, what, "", (way, HIGH), share, &one));
+    }
+    let what = ("p99, at 200 K/s", "p99 of a spin echo");
+    let floor = p99_of(Way::SpinEcho, HIGH);
+    let latency = (Way::Latency, HIGH);
+    all.push(ratio(
+        "delivery.latency.spin_echo",
+        what,
+        "us",
+        latency,
+        |run| run.p99,
+        &floor,
+    ));
+    let what = ("p99, at 200 K/s", "p99 of a perf event array");
+    let floor = p99_of(Way::Perf, HIGH);
+    all.push(ratio(
+        "delivery.latency.perf",
+        what,
+        "us",
+        latency,
+        |run| run.p99,
+        &floor,
+    ));
+    let balanced = (Way::Balanced, HIGH);
+    all.push(ratio(
+        "delivery.balanced.perf",
+        what,
+        "us",
+        balanced,
+        |run| run.p99,
+        &floor,
+    ));
+    let what = ("delivered a second, 200 K/s wanted", "a perf event array");
+    let events = |run: &Run| run.made * run.delivered as f64 / run.offered as f64;
+    let floor = |round: &[Run]| find(round, Way::Perf, HIGH).map(|at| events(&round[at]));
+    all.push(ratio(
+        "delivery.balanced.events",
+        what,
+        "/s",
+        balanced,
+        events,
+        &floor,
+    ));
+    let what = ("the reader's time, at 200 K/s", "a processor");
+    all.push(ratio(
+        "delivery.balanced.processor",
+        what,
+        "",
+        balanced,
+        |run| run.processor,
+        &one,
+    ));
+    let what = ("p99, at 1 K/s, asleep in between", "p99 of an eventfd echo");
+    let floor = p99_of(Way::EventFd, LOW);
+    all.push(ratio(
+        "delivery.latency.eventfd",
+        what,
+        "us",
+        (Way::Latency, LOW),
+        |run| run.p99,
+        &floor,
+    ));
+    all
+}
+
+/// The programs, their buffers, and both processors.
+struct Stand {
+    bench: Ebpf,
+    ring: RingBuf<MapData>,
+    perf: Vec<PerfEventArrayBuffer<MapData>>,
+    lost: PerCpuArray<MapData, u64>,
+    reader: Reader,
+    class: Class,
+    /// Where the reader runs, and where the producer does.
+    processors: [usize; 2],
+}
+
+/// As large as the shipped ring buffer is, where nothing else is said.
+const RING_BYTES: u32 = 4 << 20;
+/// Pages of each processor's perf buffer: 1 MiB.
+const PERF_PAGES: usize = 256;
+
+impl Stand {
+    fn new() -> Result<Self> {
+        let processors = thread::available_parallelism()?.get();
+        ensure!(
+            processors > 1,
+            "one processor: a reader beside its producer cannot be measured"
+        );
+        let mut bench = EbpfLoader::new()
+            .map_max_entries("RING", RING_BYTES)
+            .load(object::BENCH)?;
+        for way in Way::ALL {
+            for bytes in [128, 512] {
+                if let Some(name) = way.program(bytes) {
+                    let program = classifier(&mut bench, name)?;
+                    if program.fd().is_err() {
+                        program.load().with_context(|| name.to_owned())?;
+                    }
+                }
+            }
+        }
+        let map = |bench: &mut Ebpf, name| bench.take_map(name).context(name);
+        let mut perf: PerfEventArray<_> = map(&mut bench, "PERF")?.try_into()?;
+        let mut buffers = Vec::new();
+        for cpu in 0..processors {
+            buffers.push(perf.open(u32::try_from(cpu)?, Some(PERF_PAGES))?);
+        }
+        Ok(Self {
+            ring: map(&mut bench, "RING")?.try_into()?,
+            lost: map(&mut bench, "LOST")?.try_into()?,
+            reader: Reader::new(&map(&mut bench, object::READER)?)?,
+            perf: buffers,
+            bench,
+            class: Class::highest(),
+            processors: [0, processors - 1],
+        })
+    }
+
+    fn run(
+        &mut self,
+        way: Way,
+        rate: u32,
+        bytes: u32,
+        time: Duration,
+        speech: Speech,
+    ) -> Result<Run> {
+        let before = self.losses()?;
+        self.reader.silent();
+        let program = match way.program(bytes) {
+            Some(name) => Some(&*classifier(&mut self.bench, name)?),
+            None => None,
+        };
+        let link = Link {
+            word: AtomicU64::new(0),
+            bell: EventFd::from_value_and_flags(0, EfdFlags::EFD_NONBLOCK)?,
+            over: AtomicBool::new(false),
+            end: EventFd::from_value_and_flags(0, EfdFlags::EFD_NONBLOCK)?,
+        };
+        let (ring, perf, reader) = (&mut self.ring, &mut self.perf, &self.reader);
+        let (class, [here, there]) = (self.class, self.processors);
+        let (read, made) = thread::scope(|scope| {
+            let link = &link;
+            let reading = scope.spawn(move || {
+                run_on(here, class)?;
+                let start = (Instant::now(), spent()?);
+                let mut latencies = Vec::with_capacity(1 << 16);
+                match way {
+                    Way::Perf => read_perf(perf, link, &mut latencies)?,
+                    Way::SpinEcho | Way::EventFd => echo(way, link, &mut latencies)?,
+                    _ => {
+                        let reader = (speech == Speech::Speaks).then_some(reader);
+                        read_ring(ring, reader, way.delivery(), link, &mut latencies)?;
+                    }
+                }
+                let share = (spent()? - start.1).as_secs_f64() / start.0.elapsed().as_secs_f64();
+                anyhow::Ok((latencies, share))
+            });
+            let making = scope.spawn(move || {
+                run_on(there, class)?;
+                let made = produce(way, program, rate, time, link);
+                link.over.store(true, Ordering::Release);
+                link.end.write(1)?;
+                made
+            });
+            let made = making
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            let read = reading
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            anyhow::Ok((read?, made?))
+        })?;
+        let (latencies, processor) = read;
+        let (offered, took) = made;
+        let delivered = latencies.len() as u64;
+        let lost = self.losses()? - before;
+        ensure!(
+            way.program(bytes).is_none() || offered == delivered + lost,
+            "{offered} events offered, {delivered} delivered, {lost} lost"
+        );
+        let latencies = sorted(&latencies);
+        let at = |share| quantile(&latencies, share) / 1e3;
+        Ok(Run {
+            way,
+            bytes,
+            rate,
+            offered,
+            delivered,
+            lost,
+            made: offered as f64 / took.as_secs_f64(),
+            p50: at(0.5),
+            p99: at(0.99),
+            p999: at(0.999),
+            max: at(1.0),
+            processor,
+        })
+    }
+
+    fn losses(&self) -> Result<u64> {
+        Ok(self.lost.get(&0, 0)?.iter().sum())
+    }
+}
+
+/// What both ends share.
+struct Link {
+    /// An echo's event: when it was made.
+    word: AtomicU64,
+    /// Rings for it.
+    bell: EventFd,
+    /// No event will be made any more.
+    over: AtomicBool,
+    /// Wakes a reader for that.
+    end: EventFd,
+}
+
+/// Makes events whenever one is due. How many, and how long that took.
+fn produce(
+    way: Way,
+    program: Option<&SchedClassifier>,
+    rate: u32,
+    time: Duration,
+    link: &Link,
+) -> Result<(u64, Duration)> {
+    let frame = udp(&[0; 64]);
+    let start = Instant::now();
+    let mut made = 0;
+    loop {
+        let due = Duration::from_nanos(made * 1_000_000_000 / u64::from(rate));
+        if due >= time || start.elapsed() >= 2 * time {
+            return Ok((made, start.elapsed()));
+        }
+        while start.elapsed() < due {
+            spin_loop();
+        }
+        match program {
+            Some(program) => {
+                let mut options = TestRunOptions::new();
+                options.data_in = Some(&frame);
+                program.test_run(options)?;
+            }
+            None => {
+                link.word.store(monotonic(), Ordering::Release);
+                if way == Way::EventFd {
+                    link.bell.write(1)?;
+                }
+            }
+        }
+        made += 1;
+    }
+}
+
+fn read_ring(
+    ring: &mut RingBuf<MapData>,
+    reader: Option<&Reader>,
+    delivery: Option<Delivery>,
+    link: &Link,
+    latencies: &mut Vec<f64>,
+) -> Result<()> {
+    let mut pace = delivery.map(Pace::new);
+    let says = |what: fn(&Reader)| reader.map_or((), what);
+    loop {
+        let over = link.over.load(Ordering::Acquire);
+        let mut came = false;
+        while let Some(event) = ring.next() {
+            latencies.push(since(event.first_chunk().copied()));
+            came = true;
+        }
+        if over && !came {
+            return Ok(());
+        }
+        match pace.as_mut().map(|pace| pace.next(came, Instant::now())) {
+            Some(Wait::Not) => {
+                says(Reader::wakes);
+                spin_loop();
+            }
+            Some(Wait::Pause(time)) => {
+                says(Reader::wakes);
+                thread::sleep(time);
+            }
+            Some(Wait::Sleep) => {
+                says(Reader::sleeps);
+                wait([ring.as_fd()], link)?;
+                says(Reader::wakes);
+            }
+            None => wait([ring.as_fd()], link)?,
+        }
+    }
+}
+
+fn read_perf(
+    buffers: &mut [PerfEventArrayBuffer<MapData>],
+    link: &Link,
+    latencies: &mut Vec<f64>,
+) -> Result<()> {
+    loop {
+        let over = link.over.load(Ordering::Acquire);
+        let before = latencies.len();
+        for buffer in &mut *buffers {
+            buffer.for_each(|event| {
+                if let PerfEvent::Sample { head, tail } = event {
+                    let mut bytes = head.iter().chain(tail).copied();
+                    let time = std::array::from_fn(|_| bytes.next().unwrap_or_default());
+                    latencies.push(since(Some(time)));
+                }
+            });
+        }
+        if over && latencies.len() == before {
+            return Ok(());
+        }
+        if latencies.len() == before {
+            wait(buffers.iter().map(|buffer| buffer.as_fd()), link)?;
+        }
+    }
+}
+
+/// Reads a word, spinning or woken by an eventfd.
+fn echo(way: Way, link: &Link, latencies: &mut Vec<f64>) -> Result<()> {
+    let mut last = 0;
+    loop {
+        let over = link.over.load(Ordering::Acquire);
+        let made = link.word.load(Ordering::Acquire);
+        if made != last {
+            latencies.push(monotonic().saturating_sub(made) as f64);
+            last = made;
+        } else if over {
+            return Ok(());
+        } else if way == Way::EventFd {
+            wait([link.bell.as_fd()], link)?;
+            let _none_yet = link.bell.read();
+        } else {
+            spin_loop();
+        }
+    }
+}
+
+/// Sleeps until one of these has something, the run is over, or the longest sleep is.
+fn wait<'f>(on: impl IntoIterator<Item = BorrowedFd<'f>>, link: &'f Link) -> Result<()> {
+    let mut waiting: Vec<_> = on
+        .into_iter()
+        .chain([link.end.as_fd()])
+        .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
+        .collect();
+    poll(&mut waiting, PollTimeout::try_from(SLEEP)?)?;
+    Ok(())
+}
+
+/// Nanoseconds since an event was made, which its first eight bytes say.
+fn since(time: Option<[u8; 8]>) -> f64 {
+    let made = u64::from_ne_bytes(time.unwrap_or_default());
+    monotonic().saturating_sub(made) as f64
+}
+
+/// What this thread has used of a processor.
+fn spent() -> Result<Duration> {
+    let spent = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?;
+    Ok(Duration::from_nanos(u64::try_from(
+        spent.num_nanoseconds(),
+    )?))
+}
+
+fn classifier<'e>(ebpf: &'e mut Ebpf, name: &str) -> Result<&'e mut SchedClassifier> {
+    let program = ebpf.program_mut(name).context("no such program")?;
+    Ok(program.try_into()?)
+}

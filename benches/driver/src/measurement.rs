@@ -1,0 +1,61 @@
+//! What was measured: ratios of neighbours in time, each with the absolute figure beside it.
+
+use serde::Serialize;
+
+use crate::statistics::{Interval, interval};
+
+/// One thing against another, measured together again and again.
+#[derive(Debug, Clone, Serialize)]
+pub struct Measurement {
+    /// As in `budget.toml`.
+    pub name: String,
+    /// What, for people.
+    pub what: String,
+    /// Against what.
+    pub against: String,
+    /// The ratio in each round.
+    pub ratios: Vec<f64>,
+    /// The thing itself in each round.
+    pub values: Vec<f64>,
+    /// The unit of `values`.
+    pub unit: &'static str,
+    /// How far the same thing measured twice was from 1 in the same run (0.02: two percent); `None` where nothing
+    /// was: then the rounds' spread is all that is known.
+    pub noise: Option<f64>,
+    /// The ratios' median.
+    pub ratio: Interval,
+    /// The values' median.
+    pub value: Interval,
+}
+
+impl Measurement {
+    /// Of so many rounds. `noise`: what [`noise`] said of the control.
+    #[must_use]
+    pub fn new(
+        name: impl Into<String>,
+        what: impl Into<String>,
+        against: impl Into<String>,
+        (values, unit): (Vec<f64>, &'static str),
+        ratios: Vec<f64>,
+        noise: Option<f64>,
+    ) -> Self {
+        Self {
+            name: name.into(),
+            what: what.into(),
+            against: against.into(),
+            ratio: interval(&ratios),
+            value: interval(&values),
+            ratios,
+            values,
+            unit,
+            noise,
+        }
+    }
+}
+
+/// How far from 1 the ratios of a thing against itself may be.
+#[must_use]
+pub fn noise(control: &[f64]) -> f64 {
+    let found = interval(control);
+    (found.high - 1.0).abs().max((1.0 - found.low).abs())
+}

@@ -1,0 +1,94 @@
+//! Faults that make the probe slow, each planted on purpose: the budgets that gate `--quick` must notice, by the
+//! very code that judges a run, and must not mind without them.
+//!
+//! Needs root. Without, the trials are shown as ignored, with the reason, and the run fails when
+//! `GAUNTLET_REQUIRE=bpf` says that this machine must be able to run them.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use gauntlet_bench::budget::{self, Budget, Verdict};
+use gauntlet_bench::delivery::{self, Plan, Speech};
+use gauntlet_bench::measurement::Measurement;
+use gauntlet_bench::program;
+use gauntlet_probes::load::Settings;
+use gauntlet_probes::{object, privileges};
+use libtest_mimic::{Arguments, Failed, Trial};
+
+fn main() -> ExitCode {
+    let mut trials = vec![
+        Trial::test("a_table_is_asked_for_every_packet", || {
+            let noticed = |glance| {
+                let settings = Settings {
+                    glance,
+                    ..Settings::default()
+                };
+                let mut session = program::Session::new(object::OBJECT, &settings)?;
+                judged("program.bulk", &mut || session.measure(31))
+            };
+            same(noticed(true)?, Verdict::Met)?;
+            same(noticed(false)?, Verdict::Missed)
+        }),
+        Trial::test("a_reader_is_woken_though_it_is_awake", || {
+            let plan = Plan {
+                rounds: 5,
+                time: Duration::from_millis(60),
+                rates: &[200_000],
+                sizes: &[128],
+            };
+            let noticed = |speech| {
+                let mut session = delivery::Session::new(plan, speech)?;
+                judged("delivery.latency.made", &mut || session.measure())
+            };
+            same(noticed(Speech::Speaks)?, Verdict::Met)?;
+            same(noticed(Speech::Mute)?, Verdict::Missed)
+        }),
+    ];
+    if let Err(missing) = privileges::check(true) {
+        let required = std::env::var("GAUNTLET_REQUIRE").unwrap_or_default();
+        if required.split(',').any(|name| name.trim() == "bpf") {
+            eprintln!("GAUNTLET_REQUIRE names bpf, but the trials cannot run: {missing}");
+            return ExitCode::FAILURE;
+        }
+        eprintln!("ignored: {missing}");
+        trials = trials
+            .into_iter()
+            .map(|trial| trial.with_ignored_flag(true))
+            .collect();
+    }
+    // What is timed has the machine for itself.
+    let arguments = Arguments {
+        test_threads: Some(1),
+        ..Arguments::from_args()
+    };
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// What a stable budget of the repository says, measured on as a run would while it cannot tell.
+fn judged(
+    of: &str,
+    measure: &mut dyn FnMut() -> anyhow::Result<Vec<Measurement>>,
+) -> Result<Verdict, Failed> {
+    let budgets = budget::parse(include_str!("../../budget.toml"))?;
+    let budget: &Budget = budgets
+        .iter()
+        .find(|budget| budget.of == of && budget.stable)
+        .ok_or("no stable budget of that name")?;
+    for _ in 0..3 {
+        let measured = measure()?;
+        let found = measured.iter().find(|one| one.name == of);
+        let verdict = budget.judge(found);
+        if verdict != Verdict::Inconclusive {
+            return Ok(verdict);
+        }
+    }
+    Ok(Verdict::Inconclusive)
+}
+
+fn same(is: Verdict, meant: Verdict) -> Result<(), Failed> {
+    if is == meant {
+        Ok(())
+    } else {
+        Err(format!("{}, where {} was meant", is.word(), meant.word()).into())
+    }
+}

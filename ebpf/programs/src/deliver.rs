@@ -1,0 +1,48 @@
+//! Telling an event: written down, and its reader woken if it says that it is asleep
+//! ([`gauntlet_wire::reader`] says why nothing is missed).
+
+use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::Array;
+use aya_ebpf::maps::ring_buf::RingBufEntry;
+use gauntlet_wire::reader::{ASLEEP, AWAKE, TOLD, WORD, WORDS};
+
+/// The reader's word, and the count of events. The reader has it in its memory.
+#[map]
+static READER: Array<[u64; WORDS]> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// Tells it.
+#[inline(always)]
+pub(crate) fn tell<T>(event: RingBufEntry<T>) {
+    let flags = wake();
+    event.submit(flags);
+}
+
+/// The flags to submit with. Something must have been reserved before.
+#[inline(always)]
+fn wake() -> u64 {
+    let Some(words) = READER.get_ptr_mut(0) else {
+        return 0;
+    };
+    let words = words.cast::<u64>();
+    // SAFETY: the second of two words.
+    let told = unsafe { words.add(TOLD) };
+    // BPF's atomic addition (BPF_XADD): on x86-64 a full barrier. Where it is none, the locks that a flow's
+    // removal takes, between reserving and this, and the end of the reader's poll remain.
+    // SAFETY: adds to the word it is given; the element stays there while the program runs.
+    unsafe {
+        core::arch::asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) told, in(reg) 1_u64, options(nostack));
+    }
+    // SAFETY: the first of two words.
+    let word = unsafe { words.add(WORD) };
+    // SAFETY: the element stays there while the program runs.
+    match unsafe { word.read_volatile() } {
+        AWAKE => BPF_RB_NO_WAKEUP.into(),
+        ASLEEP => {
+            // SAFETY: the same.
+            unsafe { word.write_volatile(AWAKE) };
+            BPF_RB_FORCE_WAKEUP.into()
+        }
+        _ => 0,
+    }
+}
