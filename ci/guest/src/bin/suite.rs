@@ -33,6 +33,7 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<i32> {
+    find_system_programs();
     fs::create_dir_all(RESULTS_FOLDER).context(RESULTS_FOLDER)?;
     let options = "trans=virtio,version=9p2000.L,msize=512000";
     mount(
@@ -217,6 +218,15 @@ impl Place {
             .current_dir(&self.repository);
         gauntlet
     }
+}
+
+/// vmtest hands over the `PATH` of whoever started it. Here everybody is root; of an ordinary user there it lacks
+/// the folders of what only root runs, `tc` among them.
+fn find_system_programs() {
+    let path = env::var("PATH").unwrap_or_default();
+    let path = format!("/usr/local/sbin:/usr/sbin:/sbin:{path}");
+    // SAFETY: nothing else runs in this process yet.
+    unsafe { env::set_var("PATH", path) };
 }
 
 /// For those who run plain `vmtest`: the summary, or why there is none.

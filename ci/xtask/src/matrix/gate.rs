@@ -6,7 +6,7 @@ use super::options::{DEFAULT_SEED, Options};
 use super::{Ended, exit_code, publish, results, run, runs, series, verdict};
 
 /// In how many ways the gate cuts each case. The more, the longer: thousands are for `matrix --recut`.
-const WAYS: u64 = 2;
+const WAYS: u64 = 8;
 
 /// Whether guests that go wrong are told as what they are: another gate of `cargo xtask test`.
 ///
