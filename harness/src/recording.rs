@@ -355,6 +355,9 @@ impl Place {
             .clone()
             .without("time_unix_nano")
             .without("network.local.address")
+            // A capture has no sockets.
+            .without("client.linux.cgroup")
+            .without("server.linux.cgroup")
             .setting("client.address", from.to_string())
             .setting("client.port", FIRST_CLIENT_PORT + at as u16)
             .setting("server.ip", to.to_string())
@@ -451,7 +454,7 @@ mod tests {
         let event = Event::of(json!({
             "time_unix_nano": 5, "error.type": "SSL_ERROR_SSL", "client.address": "192.0.2.133",
             "client.port": 41_000, "server.port": 10_123, "server.ip": "192.0.2.130",
-            "network.local.address": "192.0.2.130",
+            "network.local.address": "192.0.2.130", "client.linux.cgroup": "/a", "server.linux.cgroup": "/",
         }));
         let reports = [
             report("a::x", folders[0].path(), vec![]),

@@ -2,7 +2,7 @@
 //! ([`Linear`]), where they nearly always are, and anything wherever it is (GSO, GRO, page fragments)
 //! through `bpf_skb_load_bytes` ([`Skb`]).
 
-use aya_ebpf::bindings::__sk_buff;
+use aya_ebpf::bindings::{__sk_buff, bpf_sock};
 use aya_ebpf::helpers::generated::bpf_skb_load_bytes;
 use gauntlet_wire::flow::{CAPTURE, CAPTURE_LABEL, CAPTURE_SPACE, CAPTURE_STEP};
 use gauntlet_wire::packet::Frame;
@@ -25,8 +25,10 @@ impl Skb {
     /// The local port of the socket that it belongs to, if there is one.
     #[inline(always)]
     pub(crate) fn socket_port(self) -> Option<u16> {
-        // SAFETY: the context is readable as long as the program runs.
-        let socket = unsafe { (*self.0).__bindgen_anon_2.sk };
+        // SAFETY: the context is there as long as the program runs.
+        let socket = unsafe { &raw const (*self.0).__bindgen_anon_2 };
+        // SAFETY: the same; the only member of that union.
+        let socket = unsafe { socket.cast::<*const bpf_sock>().read() };
         // SAFETY: it is a socket's, for this program to read, or none.
         let socket = unsafe { socket.as_ref()? };
         u16::try_from(socket.src_port).ok()
