@@ -127,6 +127,8 @@ impl Place {
             .arg(results.join(CASES))
             .arg("--artifacts")
             .arg(results.join("artifacts"))
+            // More than processors: a lane waits half a second for the words of a library.
+            .args(["--test-threads", "3"])
             .args(arguments)
             .env("CARGO_MANIFEST_DIR", self.repository.join("harness"))
             // A guest is made for the suite: nothing in it may be skipped.

@@ -24,6 +24,7 @@
 mod maps;
 mod socket;
 
+use aya_ebpf::EbpfContext;
 use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 use aya_ebpf::helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid};
 use aya_ebpf::macros::{raw_tracepoint, uprobe, uretprobe};
@@ -33,7 +34,7 @@ use gauntlet_wire::library::{
     Standing, Word,
 };
 
-use crate::maps::{CALLS, SESSIONS, STANDINGS, WORDS, count};
+use crate::maps::{CALLS, NEVER, SESSIONS, STANDINGS, WORDS, count};
 
 /// ERR_LIB_SSL
 const OPENSSL_LIB_SSL: u32 = 20;
@@ -51,12 +52,30 @@ const GNUTLS_E_AGAIN: i32 = -28;
 const GNUTLS_E_INTERRUPTED: i32 = -52;
 const GNUTLS_AL_FATAL: u32 = 2;
 
+/// 0, of which no compiler may make use: the tail call of [`keep_own_stack`] has to stay where it is.
+#[unsafe(no_mangle)]
+static TAIL_CALLS: u8 = 0;
+
+/// Makes the kernel leave a program on the stack of its task. Since 6.13 programs of this kind have one for each
+/// CPU (`bpf_enable_priv_stack` in kernel/bpf/verifier.c), as if nobody could take the CPU from them. Those on
+/// user space can be preempted, and two on one stack wreck each other's pointers: seen as a page fault in
+/// Linux 7.3 (PREEMPT_LAZY). Programs with a tail call are left where they were; this one is never made.
+#[inline(always)]
+fn keep_own_stack(context: &impl EbpfContext) {
+    // SAFETY: a constant of this object.
+    if unsafe { core::ptr::read_volatile(&TAIL_CALLS) } != 0 {
+        // SAFETY: the context is the one this program was given.
+        unsafe { NEVER.tail_call(context, 0) };
+    }
+}
+
 macro_rules! enters {
     ($($name:ident, $stack:ident, $call:ident;)*) => {
         $(
             /// A thread enters a function of this kind.
             #[uprobe]
             fn $name(context: ProbeContext) -> u32 {
+                keep_own_stack(&context);
                 enter(&context, Stack::$stack, Call::$call);
                 0
             }
@@ -120,6 +139,7 @@ fn enter(context: &ProbeContext, stack: Stack, kind: Call) {
 /// A function of OpenSSL's interface returns: 1 or a number of bytes when all is well.
 #[uretprobe]
 fn openssl_return(context: RetProbeContext) -> u32 {
+    keep_own_stack(&context);
     let thread = bpf_get_current_pid_tgid();
     let Some(call) = inside(thread) else {
         return 0;
@@ -145,6 +165,7 @@ fn openssl_return(context: RetProbeContext) -> u32 {
 /// A function of GnuTLS returns: 0, a number of bytes, or a negative error.
 #[uretprobe]
 fn gnutls_return(context: RetProbeContext) -> u32 {
+    keep_own_stack(&context);
     let thread = bpf_get_current_pid_tgid();
     let Some(call) = inside(thread) else {
         return 0;
@@ -170,6 +191,7 @@ fn gnutls_return(context: RetProbeContext) -> u32 {
 /// `SSL_get_error(session, returned)` begins.
 #[uprobe]
 fn openssl_get_error(context: ProbeContext) -> u32 {
+    keep_own_stack(&context);
     let thread = bpf_get_current_pid_tgid();
     if let Some(call) = current(thread)
         && call.phase == Phase::FAILED
@@ -183,6 +205,7 @@ fn openssl_get_error(context: ProbeContext) -> u32 {
 /// `SSL_get_error` says why.
 #[uretprobe]
 fn openssl_get_error_return(context: RetProbeContext) -> u32 {
+    keep_own_stack(&context);
     let thread = bpf_get_current_pid_tgid();
     let Some(call) = asking(thread) else {
         return 0;
@@ -206,6 +229,7 @@ fn openssl_get_error_return(context: RetProbeContext) -> u32 {
 /// `ERR_vset_error(library, reason, format, arguments)`, by which every error of OpenSSL 3 goes.
 #[uprobe]
 fn openssl3_raise(context: ProbeContext) -> u32 {
+    keep_own_stack(&context);
     raised(&context, OPENSSL_LIB_SSL, 1);
     0
 }
@@ -213,6 +237,7 @@ fn openssl3_raise(context: ProbeContext) -> u32 {
 /// `ERR_put_error(library, function, reason, file, line)` of OpenSSL 1.1.
 #[uprobe]
 fn openssl1_raise(context: ProbeContext) -> u32 {
+    keep_own_stack(&context);
     raised(&context, OPENSSL_LIB_SSL, 2);
     0
 }
@@ -220,6 +245,7 @@ fn openssl1_raise(context: ProbeContext) -> u32 {
 /// `ERR_put_error(library, unused, reason, file, line)` of BoringSSL.
 #[uprobe]
 fn boringssl_raise(context: ProbeContext) -> u32 {
+    keep_own_stack(&context);
     raised(&context, BORINGSSL_LIB_SSL, 2);
     0
 }
@@ -240,6 +266,7 @@ fn raised(context: &ProbeContext, library: u32, argument: usize) {
 /// `X509_STORE_CTX_get_error` returns what the verification found: the library asks before it raises.
 #[uretprobe]
 fn x509_get_error_return(context: RetProbeContext) -> u32 {
+    keep_own_stack(&context);
     if let Some(call) = inside(bpf_get_current_pid_tgid())
         && call.reason == 0
     {
@@ -251,6 +278,7 @@ fn x509_get_error_return(context: RetProbeContext) -> u32 {
 /// `gnutls_alert_send(session, level, description)`, by the application or for it. Warnings say goodbye.
 #[uprobe]
 fn gnutls_alert_send(context: ProbeContext) -> u32 {
+    keep_own_stack(&context);
     let thread = bpf_get_current_pid_tgid();
     let (Some(session), Some(level), Some(description)) = (
         context.arg::<u64>(0),
@@ -281,6 +309,7 @@ fn gnutls_alert_send(context: ProbeContext) -> u32 {
 /// `gnutls_alert_get(session)` begins.
 #[uprobe]
 fn gnutls_alert_get(context: ProbeContext) -> u32 {
+    keep_own_stack(&context);
     let thread = bpf_get_current_pid_tgid();
     if let Some(session) = context.arg::<u64>(0)
         && let Some(call) = unsettled(session, thread)
@@ -294,6 +323,7 @@ fn gnutls_alert_get(context: ProbeContext) -> u32 {
 /// `gnutls_alert_get` says which alert came.
 #[uretprobe]
 fn gnutls_alert_get_return(context: RetProbeContext) -> u32 {
+    keep_own_stack(&context);
     let thread = bpf_get_current_pid_tgid();
     let Some(call) = asking(thread) else {
         return 0;
@@ -307,6 +337,7 @@ fn gnutls_alert_get_return(context: RetProbeContext) -> u32 {
 /// `SSL_free(session)`, `gnutls_deinit(session)`.
 #[uprobe]
 fn session_free(context: ProbeContext) -> u32 {
+    keep_own_stack(&context);
     if let Some(session) = context.arg::<u64>(0) {
         let _ = SESSIONS.remove(&key(session, bpf_get_current_pid_tgid()));
     }

@@ -5,7 +5,7 @@
 //! since a thread may be killed inside a call, and nobody says so.
 
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{LruHashMap, PerCpuArray, RingBuf};
+use aya_ebpf::maps::{LruHashMap, PerCpuArray, ProgramArray, RingBuf};
 use gauntlet_wire::library::{Counter, Ends, InCall, Session, SessionKey, Standing};
 
 /// Threads inside a library, by what bpf_get_current_pid_tgid says.
@@ -38,3 +38,7 @@ pub(crate) fn count(counter: Counter) {
         unsafe { *value += 1 };
     }
 }
+
+/// Of no program, and none is called: see `keep_own_stack`.
+#[map]
+pub(crate) static NEVER: ProgramArray = ProgramArray::with_max_entries(1, 0);
