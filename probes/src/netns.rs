@@ -113,6 +113,15 @@ impl NetNs {
         }
     }
 
+    /// What tells namespaces apart: device and inode number of the file that stands for it, by whatever name.
+    ///
+    /// # Errors
+    /// When the kernel does not say.
+    pub fn identity(&self) -> io::Result<(u64, u64)> {
+        let file = self.file.metadata()?;
+        Ok((file.dev(), file.ino()))
+    }
+
     /// What to call it in messages.
     #[must_use]
     pub fn label(&self) -> &str {
@@ -165,9 +174,8 @@ impl NetNs {
     /// Whether the calling thread is in this namespace. The kernel asks for CAP_SYS_ADMIN even from
     /// whoever goes where they are.
     fn holds_this_thread(&self) -> bool {
-        let (here, there) = (fs::metadata(OWN), self.file.metadata());
-        matches!((here, there), (Ok(here), Ok(there))
-            if (here.dev(), here.ino()) == (there.dev(), there.ino()))
+        let here = fs::metadata(OWN).map(|own| (own.dev(), own.ino()));
+        matches!((here, self.identity()), (Ok(here), Ok(there)) if here == there)
     }
 }
 

@@ -200,11 +200,7 @@ impl<E: Engine> Replay<E> {
         // have: that is how many there are.
         let under_way = self.engine.sweep(u64::MAX, self.patience)?;
         let mut counts = self.engine.counts()?;
-        let (mut unfinished, failed) = (0, |event: &&Event| event.undecided == 0);
-        for event in under_way.iter().filter(failed) {
-            counts.take_back(event);
-            unfinished += 1;
-        }
+        let unfinished = counts.take_back(&under_way);
         Ok(Ended {
             counts,
             unfinished,
@@ -248,8 +244,13 @@ impl<E: Engine> Replay<E> {
 }
 
 impl Counts {
-    /// Counts a failure out again that is not reported after all.
-    pub fn take_back(&mut self, event: &Event) {
+    /// Counts failures out again that are not reported after all, and says how many they are.
+    pub fn take_back(&mut self, events: &[Event]) -> u64 {
+        let failed = events.iter().filter(|event| event.undecided == 0);
+        failed.map(|event| self.take_one_back(event)).count() as u64
+    }
+
+    fn take_one_back(&mut self, event: &Event) {
         if let Some(failed) = self.counters.get_mut(&Counter::HandshakeFailed) {
             *failed = failed.saturating_sub(1);
         }

@@ -43,12 +43,14 @@ pub(crate) struct Origin {
     pub(crate) workloads: [Option<Workload>; 2],
 }
 
-/// What tells two namespaces apart: device and inode number of the file that stands for them.
+/// What tells two namespaces apart ([`NetNs::identity`]).
 type Identity = (u64, u64);
 
 /// Everything that is watched. Dropping it detaches it all.
 pub(crate) struct Watched {
     probes: Vec<Probe>,
+    /// The namespaces of those, which a pattern may find as well.
+    named: BTreeSet<Identity>,
     found: BTreeMap<Identity, Probe>,
     /// A probe for the next namespace that comes: verifying its programs takes longer than a pod needs for its
     /// first handshake.
@@ -118,6 +120,11 @@ impl Watched {
             ..selection
         };
         let mut watched = Self::of(probes, patterns, selection, settings);
+        watched.named = namespaces
+            .iter()
+            .map(NetNs::identity)
+            .collect::<Result<_, _>>()
+            .context("--netns")?;
         for error in watched.probes.iter().flat_map(Probe::skipped) {
             eprintln!("mtls-probe: not watched: {error}");
         }
@@ -136,6 +143,7 @@ impl Watched {
     ) -> Self {
         Self {
             probes,
+            named: BTreeSet::new(),
             found: BTreeMap::new(),
             spare: None,
             refused: BTreeSet::new(),
@@ -252,7 +260,10 @@ impl Watched {
             }
         }
         for (identity, path) in there {
-            if self.found.contains_key(&identity) || self.refused.contains(&identity) {
+            let known = self.named.contains(&identity)
+                || self.found.contains_key(&identity)
+                || self.refused.contains(&identity);
+            if known {
                 continue;
             }
             match self.start(&path) {
@@ -296,10 +307,22 @@ impl Watched {
             self.left
                 .push((origin(&probe, &mut self.workloads, &event), event));
         }
-        match probe.counts() {
-            Ok(counts) => self.counts.merge(&counts),
-            Err(error) => eprintln!("mtls-probe: not counted: {error}"),
+        if let Err(error) = self.add_up(&mut probe) {
+            eprintln!("mtls-probe: not counted: {error}");
         }
+    }
+}
+
+impl Watched {
+    /// Counts what a probe has seen that sees no more. Handshakes under way, which far later would have stalled,
+    /// are counted as that: nobody knows how they ended.
+    fn add_up(&mut self, probe: &mut Probe) -> Result<(), ProbeError> {
+        let under_way = probe.sweep(u64::MAX, Duration::ZERO)?;
+        let mut counts = probe.counts()?;
+        let unfinished = counts.take_back(&under_way);
+        counts.add("handshake_unfinished", unfinished, true);
+        self.counts.merge(&counts);
+        Ok(())
     }
 }
 

@@ -11,6 +11,10 @@ pub const PROBE_ARGUMENT: &str = "gauntlet.probe";
 /// What the init says then.
 pub const ALIVE: &str = "gauntlet-init: alive";
 
+/// Folders of what only root runs. vmtest gives the guest the `PATH` of whoever started it, and an ordinary user's
+/// lacks them; in the guest everybody is root.
+pub const SYSTEM_PROGRAMS: &str = "/usr/local/sbin:/usr/sbin:/sbin";
+
 /// In the results folder, from the host: a [`Request`].
 pub const REQUEST: &str = "request";
 /// In the results folder, from the host, where a person sits at it: the [`Terminal`].

@@ -7,6 +7,8 @@ use aya_ebpf::maps::Array;
 use aya_ebpf::maps::ring_buf::RingBufEntry;
 use gauntlet_wire::reader::{ASLEEP, AWAKE, TOLD, WORD, WORDS};
 
+use crate::atomic::add;
+
 /// The reader's word, and the count of events. The reader has it in its memory.
 #[map]
 static READER: Array<[u64; WORDS]> = Array::with_max_entries(1, BPF_F_MMAPABLE);
@@ -27,12 +29,10 @@ fn wake() -> u64 {
     let words = words.cast::<u64>();
     // SAFETY: the second of two words.
     let told = unsafe { words.add(TOLD) };
-    // BPF's atomic addition (BPF_XADD): on x86-64 a full barrier. Where it is none, the locks that a flow's
-    // removal takes, between reserving and this, and the end of the reader's poll remain.
-    // SAFETY: adds to the word it is given; the element stays there while the program runs.
-    unsafe {
-        core::arch::asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) told, in(reg) 1_u64, options(nostack));
-    }
+    // The barrier. Where an addition is none (it is on x86-64), the locks that a flow's removal takes, between
+    // reserving and this, and the end of the reader's poll remain.
+    // SAFETY: the element stays there while the program runs.
+    unsafe { add(told, 1) };
     // SAFETY: the first of two words.
     let word = unsafe { words.add(WORD) };
     // SAFETY: the element stays there while the program runs.

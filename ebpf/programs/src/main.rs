@@ -18,6 +18,7 @@
 #![no_main]
 #![feature(asm_experimental_arch)]
 
+mod atomic;
 mod deliver;
 mod glance;
 mod held;

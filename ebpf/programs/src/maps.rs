@@ -11,6 +11,7 @@ use gauntlet_wire::packet::{Endpoint, FlowKey, Parsed};
 use gauntlet_wire::rules::Failure;
 use gauntlet_wire::window::{Window, WindowKey};
 
+use crate::atomic::add;
 use crate::skb::Skb;
 
 /// Connections between SYN and the end of the handshake. Preallocated: without, newer kernels keep
@@ -90,18 +91,6 @@ pub(crate) fn capture_time(skb: Skb) -> Option<u64> {
     }
     let [low, high] = [skb.control(0), skb.control(1)];
     Some(u64::from(low) | u64::from(high) << 32)
-}
-
-/// Adds to a number of this CPU's that a program which interrupts this one may change as well.
-///
-/// # Safety
-/// `number` must point into a map's element.
-#[inline(always)]
-pub(crate) unsafe fn add(number: *mut u64, what: u64) {
-    // SAFETY: the caller's promise. The sum is not asked for: before 5.12 programs could not have it.
-    unsafe {
-        core::arch::asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) number, in(reg) what, options(nostack));
-    }
 }
 
 /// Adds one to a counter. Per CPU, so that no increment is lost.

@@ -6,7 +6,8 @@
 //! and then finds itself alone. Two that meet both go on to the next: a place may stay empty, and is never
 //! given twice.
 
-use crate::maps::{PLACES, TAKEN, add};
+use crate::atomic::add;
+use crate::maps::{PLACES, TAKEN};
 use crate::skb::Skb;
 
 /// Takes a place, and writes down in the packet which one ([`of`]); `false`: there is none. It is not

@@ -117,3 +117,37 @@ pub(crate) fn loader(layout: &SocketLayout) -> EbpfLoader<'_> {
     loader.override_global(SOCKET_LAYOUT, layout.as_bytes(), true);
     loader
 }
+
+#[cfg(test)]
+mod tests {
+    use object::{Object as _, ObjectSection as _, ObjectSymbol as _};
+
+    use super::*;
+
+    /// BPF_JMP | BPF_CALL, of the helper bpf_tail_call (include/uapi/linux/bpf.h).
+    const TAIL_CALL: [u8; 8] = [0x85, 0, 0, 0, 12, 0, 0, 0];
+
+    /// What keeps them off the stacks that kernels give each CPU, where two that preempt each other would meet
+    /// (`keep_own_stack` in the programs).
+    #[test]
+    fn every_probe_of_a_function_has_a_tail_call() {
+        let file = object::File::parse(OBJECT).unwrap();
+        for name in PROBES.into_iter().chain([FREE]) {
+            let symbol = file
+                .symbols()
+                .find(|symbol| symbol.name() == Ok(name))
+                .unwrap();
+            let section = file
+                .section_by_index(symbol.section_index().unwrap())
+                .unwrap();
+            let code = section
+                .data_range(symbol.address(), symbol.size())
+                .unwrap()
+                .unwrap();
+            let has = code
+                .chunks_exact(8)
+                .any(|instruction| *instruction == TAIL_CALL);
+            assert!(has, "{name}");
+        }
+    }
+}

@@ -10,7 +10,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use crate::clsact::same;
 use crate::interfaces::{attached, until};
-use crate::raw::{UNKNOWN_CA, fail};
+use crate::raw::{Connection, UNKNOWN_CA, client_hello, fail};
 use crate::stand::{SERVER, Stand, server_addresses};
 use crate::watch::{Ended, Watch, refused};
 
@@ -21,6 +21,14 @@ pub(crate) fn trials() -> Vec<Trial> {
             comes_and_goes,
         ),
         Trial::test("namespaces::one_with_two_names_is_watched_once", two_names),
+        Trial::test(
+            "namespaces::one_that_is_named_and_found_is_watched_once",
+            named_and_found,
+        ),
+        Trial::test(
+            "namespaces::a_handshake_under_way_where_one_goes_is_counted",
+            goes_meanwhile,
+        ),
         Trial::test("namespaces::what_is_none_is_left_alone", no_namespace),
         Trial::test("namespaces::a_bad_pattern_is_one_clear_line", bad_pattern),
     ]
@@ -67,6 +75,42 @@ fn two_names() -> Result<(), Failed> {
     same(
         (ended.events.len(), ended.lost(), changes(&ended)),
         (1, 0, [1, 0, 0]),
+    )
+}
+
+fn named_and_found() -> Result<(), Failed> {
+    let folder = tempfile::tempdir()?;
+    let stand = Stand::new()?;
+    let named = Name::new(folder.path(), "pod-1", &stand.server)?;
+    let name = named.0.display().to_string();
+    let pattern = folder.path().join("*").display().to_string();
+    let elsewhere = NetNs::anonymous("of the probe")?;
+    let mut watch = Watch::start(&elsewhere, &["--netns", &name, "--netns", &pattern])?;
+    fail(&stand, server_addresses()[0], "once.test", UNKNOWN_CA)?;
+    watch.event_of("once.test")?;
+    let ended = watch.finish()?;
+    same(
+        (ended.events.len(), ended.lost(), changes(&ended)),
+        (1, 0, [0, 0, 0]),
+    )
+}
+
+/// Nobody knows how it ended.
+fn goes_meanwhile() -> Result<(), Failed> {
+    let folder = tempfile::tempdir()?;
+    let stand = Stand::new()?;
+    let named = Name::new(folder.path(), "pod-1", &stand.server)?;
+    let pattern = folder.path().join("*").display().to_string();
+    let elsewhere = NetNs::anonymous("of the probe")?;
+    let watch = Watch::start(&elsewhere, &["--netns", &pattern])?;
+    let mut connection = Connection::open(&stand, (server_addresses()[0], 0).into())?;
+    connection.say(&client_hello("under-way.test"))?;
+    drop(named);
+    let ended = watch.finish()?;
+    same(ended.count("handshake_unfinished"), 1)?;
+    same(
+        (ended.events.len(), ended.lost(), changes(&ended)),
+        (0, 1, [1, 1, 0]),
     )
 }
 

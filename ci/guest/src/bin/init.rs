@@ -10,7 +10,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use gauntlet_guest::protocol::{ALIVE, PROBE_ARGUMENT, ROOT_TAG};
+use gauntlet_guest::protocol::{ALIVE, PROBE_ARGUMENT, ROOT_TAG, SYSTEM_PROGRAMS};
 use nix::kmod::{ModuleInitFlags, finit_module};
 use nix::mount::{MsFlags, mount};
 use nix::sys::reboot::{RebootMode, reboot};
@@ -94,14 +94,11 @@ fn switch_root(init: &str) -> Result<Infallible> {
     execv(&init, &[&init]).with_context(|| format!("start {}", init.to_string_lossy()))
 }
 
-/// vmtest's init takes over the `PATH` of whoever started vmtest. Here everybody is root; of an ordinary user
-/// there it lacks the folders of what only root runs, and the guest then has no agent.
+/// Without them vmtest's init finds no agent. It sets `PATH` in its script.
 fn find_system_programs(init: &str) -> Result<()> {
     let script = fs::read_to_string(init).with_context(|| init.to_owned())?;
-    let script = script.replace(
-        "export PATH=",
-        "export PATH=/usr/local/sbin:/usr/sbin:/sbin:",
-    );
+    let path = "export PATH=";
+    let script = script.replace(path, &format!("{path}{SYSTEM_PROGRAMS}:"));
     // Into the layer of memory: the host's stays as it is.
     fs::write(init, script).with_context(|| init.to_owned())
 }

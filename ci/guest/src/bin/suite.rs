@@ -11,7 +11,7 @@ use std::process::{Command, ExitCode, Stdio};
 use anyhow::{Context, Result};
 use gauntlet_guest::protocol::{
     BEGUN, CASES, END, FAULT, Fault, LOG, PROGRAMS, PROGRAMS_LOG, REFUSED, REQUEST, RESULTS_FOLDER,
-    RESULTS_TAG, Request, SHOWN, TERMINAL, Task, Terminal, VERIFIER, end_marker,
+    RESULTS_TAG, Request, SHOWN, SYSTEM_PROGRAMS, TERMINAL, Task, Terminal, VERIFIER, end_marker,
 };
 use nix::mount::{MsFlags, mount};
 use nix::unistd::{pause, sync};
@@ -222,13 +222,11 @@ impl Place {
     }
 }
 
-/// vmtest hands over the `PATH` of whoever started it. Here everybody is root; of an ordinary user there it lacks
-/// the folders of what only root runs, `tc` among them.
+/// vmtest's agent sets `PATH` again for what it runs; `tc` is among what it lacks then.
 fn find_system_programs() {
     let path = env::var("PATH").unwrap_or_default();
-    let path = format!("/usr/local/sbin:/usr/sbin:/sbin:{path}");
     // SAFETY: nothing else runs in this process yet.
-    unsafe { env::set_var("PATH", path) };
+    unsafe { env::set_var("PATH", format!("{SYSTEM_PROGRAMS}:{path}")) };
 }
 
 /// For those who run plain `vmtest`: the summary, or why there is none.

@@ -16,6 +16,8 @@
 #![no_main]
 #![feature(asm_experimental_arch)]
 
+#[path = "../atomic.rs"]
+mod atomic;
 #[path = "../deliver.rs"]
 mod deliver;
 
