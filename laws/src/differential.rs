@@ -17,7 +17,7 @@ use crate::script::{Next, play, steps};
 use crate::stories::Stories;
 
 /// Most conversations of a round, more than there is room for at once.
-const MOST: u32 = 320;
+const MOST: u32 = 512;
 /// Conversations of most rounds.
 const SOME: u32 = 64;
 /// How many at a time; more than [`SOME`] is all of [`MOST`].

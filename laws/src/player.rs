@@ -103,6 +103,7 @@ impl<E: Engine> Player<E> {
             return Err(Stopped::Broken(difference.into()));
         }
         assert!(left.flows.is_empty(), "connections without an end");
+        assert!(left.windows.is_empty(), "segments of no connection");
         told_as_counted(self.told, &counts);
         Ok(())
     }

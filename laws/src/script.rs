@@ -343,7 +343,15 @@ fn message(kind: u8, length: usize, less: usize) -> Vec<u8> {
     let mut body = vec![kind, 0];
     body.extend((length as u16).to_be_bytes());
     body.resize(4 + length.saturating_sub(less), 0x5a);
-    body.chunks(1 << 14).flat_map(handshake).collect()
+    handshakes(&body, 1 << 14)
+}
+
+/// Handshake records of at most so many bytes.
+fn handshakes(body: &[u8], most: usize) -> Vec<u8> {
+    body.chunks(most)
+        .map(handshake)
+        .collect::<Vec<_>>()
+        .concat()
 }
 
 fn handshake(body: &[u8]) -> Vec<u8> {
@@ -392,7 +400,7 @@ fn client_hello(suites: usize, name: usize, protocol: usize, flags: u8) -> Vec<u
     let mut body = (0x0100_0000 + hello.len() as u32).to_be_bytes().to_vec();
     body.extend(hello);
     let most = if flags & 4 != 0 { 100 } else { 1 << 14 };
-    body.chunks(most).flat_map(handshake).collect()
+    handshakes(&body, most)
 }
 
 fn server_hello(version: u8, suite: u8) -> Vec<u8> {
