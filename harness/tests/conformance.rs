@@ -1,16 +1,17 @@
 //! Every case of `scenarios/` as a test of its own, judged on the shipped probe: the same cases, the
 //! same engine and the same verdicts as `gauntlet run`.
 //!
-//! `cargo test` runs them on a fleet of lanes that all tests share; `cargo nextest run` starts a
-//! process for each, which then has one lane. The guests of `cargo xtask matrix` run this very program,
+//! `cargo test` runs them on a fleet of lanes that all tests share, which has all cases from the beginning and
+//! deals them as it sees fit; `cargo nextest run` starts a process for each, which then has one lane. The guests of `cargo xtask matrix` run this very program,
 //! with `--ndjson`.
 
 mod gate;
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::{env, io, thread};
 
@@ -85,24 +86,28 @@ fn main() -> ExitCode {
             }
         },
     };
+    let cases: Vec<_> = cases.into_iter().map(|case| (lacks(&case), case)).collect();
+    let runs = cases.iter().filter(|(lacking, _)| lacking.is_none());
     let pool = Arc::new(Pool {
         lanes,
         seed: cli.seed,
         shelf: Shelf::new(cli.artifacts),
         deviations: suite.deviations,
+        cases: runs.map(|(_, case)| case.clone()).collect(),
         fleet: OnceLock::new(),
+        reports: Mutex::default(),
         report: Mutex::new(report),
     });
     let mut gate = Gate::default();
     let mut left_out = Vec::new();
     let trials = cases
         .into_iter()
-        .map(|case| {
+        .map(|(lacking, case)| {
             let run = {
-                let (pool, case) = (Arc::clone(&pool), case.clone());
-                move || verdict(&pool.run(case)?)
+                let (pool, id) = (Arc::clone(&pool), case.id.clone());
+                move || verdict(&pool.run(&id)?)
             };
-            match lacks(&case) {
+            match lacking {
                 Some(lacking) if obstacle.is_none() => {
                     let id = case.id.clone();
                     let trial = gate.needing(lacking.need, id, Some(&lacking.why), run);
@@ -208,22 +213,24 @@ struct Pool {
     seed: u64,
     shelf: Shelf,
     deviations: Deviations,
+    /// All that will be run.
+    cases: Vec<Case>,
     fleet: OnceLock<Mutex<Option<Fleet>>>,
+    /// Where the report of each of them arrives, by id.
+    reports: Mutex<BTreeMap<String, Receiver<CaseReport>>>,
     report: Mutex<Option<Report>>,
 }
 
 impl Pool {
-    fn run(&self, case: Case) -> Result<CaseReport, Failed> {
-        let fleet = self.fleet.get_or_init(|| Mutex::new(self.start().ok()));
-        let (reply, report) = channel();
-        {
-            let fleet = fleet.lock().unwrap_or_else(PoisonError::into_inner);
-            fleet
-                .as_ref()
-                .ok_or("the fleet has ended")?
-                .submit(case, reply);
-        }
-        let case = report.recv()?;
+    fn run(&self, id: &str) -> Result<CaseReport, Failed> {
+        self.fleet.get_or_init(|| Mutex::new(self.start().ok()));
+        let arriving = self
+            .reports
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(id)
+            .ok_or("no lane was dealt this case")?;
+        let case = arriving.recv()?;
         let mut report = self.report.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(report) = report.as_mut() {
             report.add(&case);
@@ -245,11 +252,15 @@ impl Pool {
     }
 
     fn start(&self) -> Result<Fleet, Failed> {
-        Ok(Fleet::start(
-            Arc::new(self.settings()?),
-            self.lanes,
-            &Cancel::default(),
-        ))
+        let settings = Arc::new(self.settings()?);
+        let fleet = Fleet::start(settings, self.lanes, &Cancel::default());
+        let mut reports = self.reports.lock().unwrap_or_else(PoisonError::into_inner);
+        fleet.submit(self.cases.iter().map(|case| {
+            let (reply, report) = channel();
+            reports.insert(case.id.clone(), report);
+            (case.clone(), reply)
+        }));
+        Ok(fleet)
     }
 
     fn settings(&self) -> Result<Settings, SpecError> {

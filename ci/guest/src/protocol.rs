@@ -35,6 +35,8 @@ pub const SHOWN: &str = "shown.txt";
 pub const PROGRAMS: &str = "programs.ndjson";
 /// What loading them said on standard error: the verifier's words, if it refused.
 pub const PROGRAMS_LOG: &str = "programs.log";
+/// The least memory that was available while the suite ran, KiB, in decimal: what the kernel calls `MemAvailable`.
+pub const MEMORY: &str = "memory";
 /// The verifier's whole logs of the programs that it refused: `PROGRAM.log`, and beside each the line of
 /// the source that it looked at last, where it is known: `PROGRAM.source`.
 pub const VERIFIER: &str = "verifier";

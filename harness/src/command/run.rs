@@ -93,9 +93,7 @@ fn run_all(
     let cancel = Cancel::default();
     let fleet = Fleet::start(settings, jobs.min(total), &cancel);
     let (reply, reports) = channel();
-    for case in cases {
-        fleet.submit(case, reply.clone());
-    }
+    fleet.submit(cases.into_iter().map(|case| (case, reply.clone())));
     drop(reply);
     let mut summary = Summary::default();
     let mut ended = 0;

@@ -185,6 +185,8 @@ impl Worker {
             errors: self.errors,
             ..LaneEnd::default()
         };
+        // The same time for all of them, as it begins for all of them now.
+        let silent = Instant::now() + stall_after() + stall_after() / 2;
         for (beside, rig) in self.rigs {
             // A rig that never stood, or whose probe failed, was the reason of every case already.
             let Ok(mut rig) = rig else { continue };
@@ -193,7 +195,8 @@ impl Worker {
             }
             // Before a probe that reads a key log there are only failures, and each was told.
             if (self.ran > 1 || self.open) && beside != Beside::KeyLog && rig.probe.sees_beacons() {
-                let late = rig.probe.linger(stall_after() + stall_after() / 2);
+                let left = silent.saturating_duration_since(Instant::now());
+                let late = rig.probe.linger(left);
                 let late = late
                     .iter()
                     .filter(|event| event.port("server") != Some(BEACON_PORT))

@@ -8,13 +8,14 @@ mod artifacts;
 mod kernel_log;
 mod lane;
 mod privileges;
+mod queue;
 mod standstill;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::mpsc::Sender;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -25,6 +26,8 @@ use crate::report::{CaseReport, Expected, Witnesses};
 use crate::scenario::model::Stack;
 use crate::scenario::{Case, Deviations};
 use crate::verdict::Verdict;
+
+use queue::Queue;
 
 pub use artifacts::{ArtifactError, Shelf};
 pub use lane::Worker;
@@ -140,6 +143,7 @@ fn report_of(case: &Case, settings: &Settings) -> CaseReport {
     }
 }
 
+#[derive(Debug)]
 struct Job {
     case: Case,
     reply: Sender<CaseReport>,
@@ -148,7 +152,7 @@ struct Job {
 /// Lanes at work.
 #[derive(Debug)]
 pub struct Fleet {
-    jobs: Sender<Job>,
+    jobs: Arc<Queue<Job>>,
     lanes: Vec<JoinHandle<LaneEnd>>,
 }
 
@@ -167,22 +171,23 @@ impl Fleet {
     /// Starts `lanes` lanes; each sets itself up when the first case reaches it.
     #[must_use]
     pub fn start(settings: Arc<Settings>, lanes: usize, cancel: &Cancel) -> Self {
-        let (jobs, queue) = channel();
-        let queue = Arc::new(Mutex::new(queue));
-        let lanes = (0..lanes.max(1))
+        let lanes = lanes.max(1);
+        let jobs = Arc::new(Queue::new(lanes));
+        let lanes = (0..lanes)
             .map(|index| {
-                let (settings, queue, cancel) =
-                    (Arc::clone(&settings), Arc::clone(&queue), cancel.clone());
-                thread::spawn(move || work(index, &settings, &queue, &cancel))
+                let (settings, jobs, cancel) =
+                    (Arc::clone(&settings), Arc::clone(&jobs), cancel.clone());
+                thread::spawn(move || work(index, &settings, &jobs, &cancel))
             })
             .collect();
         Self { jobs, lanes }
     }
 
-    /// Queues a case; its report is sent to `reply`, or never if the run is cancelled.
-    pub fn submit(&self, case: Case, reply: Sender<CaseReport>) {
-        // Lanes hang up only when the run is cancelled, and then nobody waits for this.
-        let _ = self.jobs.send(Job { case, reply });
+    /// Queues cases, each with where its report is sent, or never if the run is cancelled. The more at once, the
+    /// better they are dealt.
+    pub fn submit(&self, cases: impl IntoIterator<Item = (Case, Sender<CaseReport>)>) {
+        let job = |(case, reply): (Case, _)| (case.beside, Job { case, reply });
+        self.jobs.put(cases.into_iter().map(job));
     }
 
     /// Ends every lane, and the probe in it.
@@ -191,7 +196,7 @@ impl Fleet {
     /// When a lane did.
     #[must_use]
     pub fn finish(self) -> LaneEnd {
-        drop(self.jobs);
+        self.jobs.close();
         let mut end = LaneEnd::default();
         for lane in self.lanes {
             let one = lane
@@ -216,16 +221,10 @@ impl LaneEnd {
 }
 
 /// The life of a lane: the thread that starts the probe is the one it dies with.
-fn work(
-    index: usize,
-    settings: &Settings,
-    queue: &Mutex<Receiver<Job>>,
-    cancel: &Cancel,
-) -> LaneEnd {
+fn work(index: usize, settings: &Settings, jobs: &Queue<Job>, cancel: &Cancel) -> LaneEnd {
+    let lane = jobs.join(index);
     let mut worker: Option<Worker> = None;
-    loop {
-        let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(Job { case, reply }) = job else { break };
+    while let Some(Job { case, reply }) = lane.take() {
         if cancel.is_cancelled() {
             break;
         }

@@ -7,11 +7,14 @@ use std::env;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use gauntlet_guest::protocol::{
-    BEGUN, CASES, END, FAULT, Fault, LOG, PROGRAMS, PROGRAMS_LOG, REFUSED, REQUEST, RESULTS_FOLDER,
-    RESULTS_TAG, Request, SHOWN, SYSTEM_PROGRAMS, TERMINAL, Task, Terminal, VERIFIER, end_marker,
+    BEGUN, CASES, END, FAULT, Fault, LOG, MEMORY, PROGRAMS, PROGRAMS_LOG, REFUSED, REQUEST,
+    RESULTS_FOLDER, RESULTS_TAG, Request, SHOWN, SYSTEM_PROGRAMS, TERMINAL, Task, Terminal,
+    VERIFIER, end_marker,
 };
 use nix::mount::{MsFlags, mount};
 use nix::unistd::{pause, sync};
@@ -21,6 +24,9 @@ const RECORDINGS: &str = "probes/tests/recordings";
 
 /// Without KVM, and beside whatever else the host does, everything takes a few times as long.
 const PATIENCE: &str = "4";
+
+/// How often memory is looked at.
+const MEMORY_EVERY: Duration = Duration::from_millis(250);
 
 fn main() -> ExitCode {
     match run() {
@@ -66,6 +72,7 @@ fn run() -> Result<i32> {
         Err(_) => Request::default(),
     };
     let place = Place::find(fault == Some(Fault::Refused))?;
+    watch_memory(results.join(MEMORY));
     let code = match request.task {
         Task::Repro => place.repro(results, &request.arguments)?,
         Task::Recut => place.recut(results, &request.arguments)?,
@@ -232,6 +239,31 @@ impl Place {
             .current_dir(&self.repository);
         gauntlet
     }
+}
+
+/// Keeps the least memory that was available in a file, until the guest ends: a suite that needs all that a guest has
+/// fails in ways that do not say so.
+fn watch_memory(file: PathBuf) {
+    thread::spawn(move || {
+        let mut least = u64::MAX;
+        loop {
+            if let Some(now) = memory_available().filter(|now| *now < least) {
+                least = now;
+                // Who reads it can do without.
+                let _ = fs::write(&file, format!("{least}\n"));
+            }
+            thread::sleep(MEMORY_EVERY);
+        }
+    });
+}
+
+/// `MemAvailable` of proc(5), KiB.
+fn memory_available() -> Option<u64> {
+    let text = fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    line.split_whitespace().next()?.parse().ok()
 }
 
 /// vmtest's agent sets `PATH` again for what it runs; `tc` is among what it lacks then.

@@ -155,16 +155,23 @@ fn recut() -> Result<Verdict> {
 
 /// Three kernels in virtual machines. Without QEMU this is a gate that could not run, never a skip.
 fn kernels() -> Result<Finding> {
-    let (code, passed, failed) = matrix::gate()?;
+    let ending = matrix::gate()?;
     let tests = Counts {
-        passed,
-        failed,
+        passed: ending.passed,
+        failed: ending.red,
         skipped: 0,
     };
-    let verdict = match code {
+    let why = |what: &str| {
+        let reasons = ending.reasons.iter().map(String::as_str);
+        std::iter::once(what)
+            .chain(reasons)
+            .collect::<Vec<_>>()
+            .join("\n  ")
+    };
+    let verdict = match ending.code {
         exit::OK => Verdict::Passed,
-        exit::UNEXPECTED => Verdict::Failed("a kernel differs from what is expected".into()),
-        _ => Verdict::NotRun("no verdict on some kernel; see above".into()),
+        exit::UNEXPECTED => Verdict::Failed(why("a kernel differs from what is expected")),
+        _ => Verdict::NotRun(why("no verdict on some kernel")),
     };
     Ok((verdict, Some(tests)))
 }

@@ -1,7 +1,7 @@
 //! What a guest's kernel said, judged: one line that should never be there makes a run red.
 
 /// Parts of lines that are red, with what they mean.
-const DENIED: [(&str, &str); 13] = [
+const DENIED: [(&str, &str); 14] = [
     ("Kernel panic", "a panic"),
     ("Oops:", "an oops"),
     ("BUG:", "a bug the kernel noticed"),
@@ -15,6 +15,10 @@ const DENIED: [(&str, &str); 13] = [
     ("rcu_sched self-detected stall", "an RCU stall"),
     ("detected stalls on CPUs", "an RCU stall"),
     ("blocked for more than", "a hung task"),
+    (
+        "ut of memory: Killed process",
+        "that its memory was used up",
+    ),
 ];
 
 /// Parts of lines that would be denied and mean nothing, each with the reason. None of the series
@@ -105,6 +109,14 @@ mod tests {
             (
                 "[  243.5] INFO: task mtls-probe:120 blocked for more than 120 seconds.",
                 "a hung task",
+            ),
+            (
+                "[   88.2] Out of memory: Killed process 412 (conformance) total-vm:912340kB, anon-rss:5432kB",
+                "that its memory was used up",
+            ),
+            (
+                "[   88.2] Memory cgroup out of memory: Killed process 412 (mtls-probe) total-vm:912340kB",
+                "that its memory was used up",
             ),
             (
                 "[   61.0] rcu: INFO: rcu_sched detected stalls on CPUs/tasks:",

@@ -35,11 +35,23 @@ pub(crate) fn recut_gate() -> Result<u8> {
     })
 }
 
-/// The gate of `cargo xtask test`: the exit code, and how many cases passed and did not.
+/// How three kernels ended.
+pub(crate) struct Ending {
+    /// The exit code.
+    pub(crate) code: u8,
+    /// Cases.
+    pub(crate) passed: u64,
+    /// Cases.
+    pub(crate) red: u64,
+    /// Why it is not green, a line each: the end of a long log is read first, and often alone.
+    pub(crate) reasons: Vec<String>,
+}
+
+/// The gate of `cargo xtask test`.
 ///
 /// # Errors
 /// As [`super::run`].
-pub(crate) fn gate() -> Result<(u8, u64, u64)> {
+pub(crate) fn gate() -> Result<Ending> {
     let options = Options {
         kernel: series::GATE.map(String::from).into(),
         seed: DEFAULT_SEED,
@@ -47,7 +59,14 @@ pub(crate) fn gate() -> Result<(u8, u64, u64)> {
     };
     let selected = series::select(&options.kernel, None).map_err(anyhow::Error::msg)?;
     let runs = match runs(&options, &selected)? {
-        Ended::Early(code) => return Ok((code, 0, 0)),
+        Ended::Early(code) => {
+            return Ok(Ending {
+                code,
+                passed: 0,
+                red: 0,
+                reasons: Vec::new(),
+            });
+        }
         Ended::Ran(runs) => runs,
     };
     let disagreements = verdict::disagreements(&runs);
@@ -58,10 +77,14 @@ pub(crate) fn gate() -> Result<(u8, u64, u64)> {
             .map(of)
             .sum()
     };
-    let passed = sum(|results| results.summary.pass + results.summary.xfail);
-    Ok((
-        exit_code(&runs, &disagreements),
-        passed,
-        sum(results::Results::red),
-    ))
+    let told = runs.iter().flat_map(|run| {
+        let reasons = run.judgement.reasons.iter();
+        reasons.map(|reason| format!("{}: {}: {reason}", run.kernel, run.judgement.verdict.name()))
+    });
+    Ok(Ending {
+        code: exit_code(&runs, &disagreements),
+        passed: sum(|results| results.summary.pass + results.summary.xfail),
+        red: sum(results::Results::red),
+        reasons: told.chain(disagreements.iter().cloned()).collect(),
+    })
 }

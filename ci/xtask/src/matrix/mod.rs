@@ -338,10 +338,20 @@ fn one(
     limit: Duration,
     table: &support::Table,
 ) -> Result<Run> {
-    target.folder.ask(&options.request())?;
     let start = Instant::now();
-    let seen = target.boot(limit, None)?;
-    let judgement = judge(target, &seen, table)?;
+    let attempt = || {
+        target.folder.ask(&options.request())?;
+        let seen = target.boot(limit, None)?;
+        let judgement = judge(target, &seen, table)?;
+        anyhow::Ok((seen, judgement))
+    };
+    let (mut seen, mut judgement) = attempt()?;
+    // Nothing was said yet of what is tested, so nothing can be covered up; a second failure is one.
+    if judgement.verdict == Verdict::Infra && !seen.begun {
+        let why = judgement.reasons.join("; ");
+        say(format!("{}: {why}; booting it once more", target.name));
+        (seen, judgement) = attempt()?;
+    }
     let results = seen.results.as_ref().ok();
     let took = start.elapsed();
     if let Some(case) = results.and_then(Results::first_red) {

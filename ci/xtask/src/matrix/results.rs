@@ -94,6 +94,8 @@ pub(crate) struct Results {
     pub(crate) programs: Vec<Program>,
     /// The exit code of what was run.
     pub(crate) code: i32,
+    /// The least memory that the guest had left, KiB, where it said so.
+    pub(crate) least_memory: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -146,6 +148,8 @@ pub(crate) fn read(folder: &Path) -> Result<Results, String> {
     let mut results = read_cases(&text(protocol::CASES)?)?;
     results.code = code;
     results.programs = read_programs(&text(protocol::PROGRAMS)?)?;
+    let memory = text(protocol::MEMORY).ok();
+    results.least_memory = memory.and_then(|text| text.trim().parse().ok());
     let release = text(protocol::BEGUN)?;
     if results.release != release.trim() {
         return Err(format!(

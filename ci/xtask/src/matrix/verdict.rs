@@ -17,6 +17,8 @@ pub(crate) struct Seen {
     pub(crate) results: Result<Results, String>,
     /// What vmtest said at its end, for a boot that failed.
     pub(crate) vmtest: String,
+    /// What the suite said, for one that came to no verdict.
+    pub(crate) suite: String,
 }
 
 /// How one kernel ended.
@@ -85,14 +87,17 @@ pub(crate) fn judge(seen: &Seen, differences: &[String]) -> Judgement {
     let results = match &seen.results {
         Ok(results) => results,
         Err(why) => {
-            // The command's own words, where it had any.
-            let said = seen.vmtest.lines().find(|line| {
+            // The command's own words, where it had any, and the suite's.
+            let command = seen.vmtest.lines().find(|line| {
                 line.contains("gauntlet-suite: ") && !line.contains("gauntlet-suite: kernel ")
             });
-            let said = said
-                .map(|line| format!("; {}", line.trim()))
-                .unwrap_or_default();
-            return one(Verdict::Infra, format!("{why}{said}"));
+            let said = command.map(str::trim).into_iter().map(String::from);
+            let reasons: Vec<String> = [why.clone()]
+                .into_iter()
+                .chain(said)
+                .chain(last_words(seen))
+                .collect();
+            return one(Verdict::Infra, reasons.join("; "));
         }
     };
     let summary = &results.summary;
@@ -127,6 +132,7 @@ pub(crate) fn judge(seen: &Seen, differences: &[String]) -> Judgement {
     if no_verdict {
         if reasons.is_empty() {
             reasons.push("the suite reached no verdict".into());
+            reasons.extend(last_words(seen));
         }
         return Judgement {
             verdict: Verdict::Infra,
@@ -162,6 +168,29 @@ fn last_line(seen: &Seen) -> String {
             })
         })
         .unwrap_or_else(|| "nobody said why".into())
+}
+
+/// Why the suite broke off, or what it complained of after its last case.
+fn last_words(seen: &Seen) -> Option<String> {
+    let lines: Vec<&str> = seen.suite.lines().collect();
+    let panic = lines.iter().position(|line| line.contains("panicked at"));
+    // A panic's message is the line after its place.
+    let range = match (
+        panic,
+        lines
+            .iter()
+            .rposition(|line| line.starts_with("test result:")),
+    ) {
+        (Some(at), _) => at..(at + 2).min(lines.len()),
+        (None, Some(at)) => at + 1..lines.len(),
+        (None, None) => lines.len().saturating_sub(1)..lines.len(),
+    };
+    let words: Vec<&str> = lines[range]
+        .iter()
+        .map(|line| line.trim())
+        .filter(|line| !line.is_empty())
+        .collect();
+    (!words.is_empty()).then(|| words.join("; "))
 }
 
 /// The differences of one kernel's programs to what is written down.
@@ -218,6 +247,7 @@ mod tests {
             console: String::new(),
             results: Ok(results::tests::whole()),
             vmtest: String::new(),
+            suite: String::new(),
         }
     }
 
@@ -286,6 +316,45 @@ mod tests {
         assert_eq!(
             judged.reasons,
             ["no end marker came back; gauntlet-suite: cannot start x"]
+        );
+    }
+
+    #[test]
+    fn a_suite_that_broke_off_says_why() {
+        let judged = judge(
+            &Seen {
+                results: Err("no end marker came back".into()),
+                suite: "test a ... ok\nthread 'x' panicked at harness/src/run/mod.rs:1:2:\nno lane\nnote: y\n".into(),
+                ..seen()
+            },
+            &[],
+        );
+        assert_eq!(
+            judged.reasons,
+            [
+                "no end marker came back; thread 'x' panicked at harness/src/run/mod.rs:1:2:; no lane"
+            ]
+        );
+    }
+
+    #[test]
+    fn what_the_suite_complained_of_after_its_cases_is_told() {
+        let judged = judge(
+            &Seen {
+                results: Ok(results::Results {
+                    code: 2,
+                    ..results::tests::whole()
+                }),
+                suite: "test a ... ok\n\ntest result: ok. 2 passed\n\nthe probe did not end\n"
+                    .into(),
+                ..seen()
+            },
+            &[],
+        );
+        assert_eq!(judged.verdict, Verdict::Infra);
+        assert_eq!(
+            judged.reasons,
+            ["the suite reached no verdict", "the probe did not end"]
         );
     }
 

@@ -96,6 +96,7 @@ pub(crate) fn run(
         console: text(folder.console()),
         results: results::read(&folder.results()),
         vmtest: text(log),
+        suite: text(folder.results().join(protocol::LOG)),
     })
 }
 

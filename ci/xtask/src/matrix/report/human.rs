@@ -39,6 +39,10 @@ pub(crate) fn human(runs: &[Run]) -> String {
     row("lost events", &|run| {
         summary(run, |results| results.summary.lost_events)
     });
+    row("least memory left, MiB", &|run| {
+        let results = run.results.as_ref();
+        number(results.and_then(|results| Some(results.least_memory? / 1024)))
+    });
     for name in programs(runs) {
         let cost = |run: &Run, of: fn(&crate::matrix::results::Program) -> Option<u64>| {
             let programs = run.results.iter().flat_map(|results| &results.programs);
