@@ -8,6 +8,8 @@ use crate::script::{EDGES, Op, steps};
 
 /// Most steps of a script.
 const MOST: usize = 200;
+/// A segment length that is longer than any, of [`EDGES`].
+const LONG: u8 = 16 * 3;
 /// Segment lengths below this one of [`EDGES`] make packets by the thousand.
 const SHORT: u8 = 5;
 
@@ -137,6 +139,9 @@ fn made(rng: &mut Rng) -> Vec<u8> {
     if rng.u8(..4) > 0 {
         story.truncate(rng.usize(..=story.len()));
     }
+    if rng.u8(..16) == 0 {
+        story.extend(fragments(rng));
+    }
     story.extend(end(rng));
     for _ in 0..rng.u8(..6) {
         let at = rng.usize(..=story.len());
@@ -178,6 +183,23 @@ fn sealed(who: u8, kind: u8, length: u8) -> Vec<u8> {
     let mut step = vec![Op::Say.byte(who), 0, 5 + length, kind, 3, 3, 0, length];
     step.resize(step.len() + usize::from(length), 0x5a);
     step
+}
+
+/// A message in records of a byte each, in one segment: about as many as a number of loops walks over, of two fields
+/// each, up to more than all together may.
+fn fragments(rng: &mut Rng) -> Vec<Vec<u8>> {
+    let whole = usize::from(rng.u8(1..=34)) * 8;
+    let records = (whole + rng.usize(..5)).saturating_sub(2);
+    let (kind, who) = if rng.bool() { (1, 0) } else { (11, 1) };
+    let bytes = [kind, 0, 2, 0].into_iter().chain(std::iter::repeat(0));
+    let said: Vec<u8> = bytes
+        .take(records)
+        .flat_map(|byte| [22, 3, 3, 0, 1, byte])
+        .collect();
+    let mut say = vec![Op::Say.byte(who)];
+    say.extend((said.len() as u16).to_be_bytes());
+    say.extend(said);
+    vec![vec![Op::Cut.byte(0), LONG], say]
 }
 
 /// What a network does, or a peer that is broken.
@@ -248,6 +270,7 @@ mod tests {
 
     use gauntlet_probes::host::Host;
     use gauntlet_probes::load::Settings;
+    use gauntlet_wire::counters::Counter;
 
     use super::*;
     use crate::conversation::{heard, printed};
@@ -280,13 +303,15 @@ mod tests {
         let stories = Stories::new(recorded);
         let mut rng = Rng::with_seed(1);
         let (mut classes, mut stages, mut frames) = (BTreeSet::new(), BTreeSet::new(), 0);
+        let mut given_up = 0;
         for _ in 0..4_000 {
             let steps = play(&stories.tell(&mut rng), false, 1);
             frames += steps
                 .iter()
                 .filter(|step| matches!(step, Next::Frame(..)))
                 .count();
-            let (events, _) = heard(&mut Host::new(&Settings::default()), &steps);
+            let (events, counts) = heard(&mut Host::new(&Settings::default()), &steps);
+            given_up += counts.counters[&Counter::StepsExhausted];
             for event in &events {
                 let line = printed(event);
                 let field = |name: &str| {
@@ -300,5 +325,9 @@ mod tests {
         println!("{frames} packets; {classes:?}; {stages:?}");
         assert_eq!(classes.len(), 11, "{classes:?}");
         assert!(stages.len() >= 8, "{stages:?}");
+        assert!(
+            given_up > 0,
+            "no packet has more fields than are walked over"
+        );
     }
 }
