@@ -115,6 +115,13 @@ const SHOWN: usize = 12;
 /// Characters of each that are shown: some list every register and stack slot.
 const WIDTH: usize = 160;
 
+/// What the verifier is to say when a program was not taken at once: its complaint. Verification may only have been
+/// interrupted, and a whole log of a program that is then taken has no end that fits any buffer: the kernel calls
+/// that an error (ENOSPC).
+pub(crate) const BRIEF: VerifierLogLevel = VerifierLogLevel::STATS;
+/// What it is to say of a program that it refuses: every step.
+const WHOLE: VerifierLogLevel = VerifierLogLevel::VERBOSE.union(VerifierLogLevel::STATS);
+
 /// How often a program is loaded again whose verification was interrupted (EAGAIN, as libbpf does).
 const ATTEMPTS: u32 = 5;
 
@@ -133,13 +140,45 @@ pub fn load(settings: &Settings, family: Family) -> Result<Ebpf, LoadError> {
 pub fn load_object(object: &[u8], settings: &Settings, family: Family) -> Result<Ebpf, LoadError> {
     // Before 5.11 maps count against RLIMIT_MEMLOCK; later it does not matter that this may fail.
     let _ = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
+    let loaded = match attempt(object, settings, family, BRIEF) {
+        Err(Failure::Program { .. }) => attempt(object, settings, family, WHOLE),
+        loaded => loaded,
+    };
+    loaded.map_err(|failure| match failure {
+        Failure::Program { name, error } => refusal(name, error),
+        Failure::Other(error) => error,
+    })
+}
+
+/// Why an attempt failed.
+enum Failure {
+    /// The kernel did not take a program.
+    Program {
+        name: &'static str,
+        error: ProgramError,
+    },
+    Other(LoadError),
+}
+
+impl<E: Into<LoadError>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::Other(error.into())
+    }
+}
+
+fn attempt(
+    object: &[u8],
+    settings: &Settings,
+    family: Family,
+    log: VerifierLogLevel,
+) -> Result<Ebpf, Failure> {
     let mut ebpf = EbpfLoader::new()
         .map_max_entries(object::FLOWS, settings.flows.get())
         .map_max_entries(object::WINDOWS, settings.windows().get())
         .map_max_entries(object::EVENTS, settings.ring_bytes.get())
         .override_global(object::CAPTURE_TIME, &u8::from(settings.capture_time), true)
         .override_global(object::GLANCE, &u8::from(settings.glance), true)
-        .verifier_log_level(VerifierLogLevel::VERBOSE | VerifierLogLevel::STATS)
+        .verifier_log_level(log)
         .load(object)?;
     for name in family.all() {
         load_program(&mut ebpf, name)?;
@@ -173,14 +212,14 @@ pub fn load_object(object: &[u8], settings: &Settings, family: Family) -> Result
     Ok(ebpf)
 }
 
-fn load_program(ebpf: &mut Ebpf, name: &'static str) -> Result<(), LoadError> {
+fn load_program(ebpf: &mut Ebpf, name: &'static str) -> Result<(), Failure> {
     let program = ebpf.program_mut(name).ok_or(LoadError::Missing(name))?;
     let mut attempts = 1;
     loop {
         let loaded = match program {
             Program::SchedClassifier(program) => program.load(),
             Program::CgroupSkb(program) => program.load(),
-            _ => return Err(LoadError::Missing(name)),
+            _ => return Err(LoadError::Missing(name).into()),
         };
         match loaded {
             Err(ProgramError::LoadError { io_error, .. })
@@ -188,7 +227,7 @@ fn load_program(ebpf: &mut Ebpf, name: &'static str) -> Result<(), LoadError> {
             {
                 attempts += 1;
             }
-            loaded => return loaded.map_err(|error| refusal(name, error)),
+            loaded => return loaded.map_err(|error| Failure::Program { name, error }),
         }
     }
 }

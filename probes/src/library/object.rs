@@ -5,6 +5,7 @@ use gauntlet_wire::library::SocketLayout;
 use zerocopy::IntoBytes as _;
 
 use super::btf::{Btf, BtfError};
+use crate::load::BRIEF;
 
 /// The ELF object. Aligned, since it is parsed in place.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("GAUNTLET_LIBRARY_OBJECT"));
@@ -114,7 +115,9 @@ impl Kernel {
 /// A loader that fills in the layout.
 pub(crate) fn loader(layout: &SocketLayout) -> EbpfLoader<'_> {
     let mut loader = EbpfLoader::new();
-    loader.override_global(SOCKET_LAYOUT, layout.as_bytes(), true);
+    loader
+        .override_global(SOCKET_LAYOUT, layout.as_bytes(), true)
+        .verifier_log_level(BRIEF);
     loader
 }
 

@@ -1,10 +1,16 @@
 //! A program that the verifier refuses: the shipped one with one instruction changed.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use gauntlet_probes::load::{LoadError, load_object};
 use gauntlet_probes::object::{INTERFACE, OBJECT};
 use libtest_mimic::{Failed, Trial};
+use nix::sys::pthread::{pthread_kill, pthread_self};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _};
 
 use crate::clsact::{SMALL, same};
@@ -36,7 +42,49 @@ pub(crate) fn trials() -> Vec<Trial> {
             let kept = refused(spoil, "#9999")?;
             same(kept.lines().count() > 10_000, true)
         }),
+        Trial::test("refusal::an_interrupted_verification_is_none", interrupted),
     ]
+}
+
+/// Signals arrive while the verifier works: it gives up (EAGAIN), and the program is loaded nevertheless, without
+/// a log of each step of all that is loaded, which took fifty times as long.
+fn interrupted() -> Result<(), Failed> {
+    static HANDLED: AtomicU32 = AtomicU32::new(0);
+    extern "C" fn handle(_: i32) {
+        HANDLED.fetch_add(1, Ordering::Relaxed);
+    }
+    let action = SigAction::new(
+        SigHandler::Handler(handle),
+        SaFlags::SA_RESTART,
+        SigSet::empty(),
+    );
+    // SAFETY: the handler counts, and nothing else here uses this signal.
+    unsafe { sigaction(Signal::SIGUSR1, &action) }?;
+    let began = Instant::now();
+    load_object(OBJECT, &SMALL, INTERFACE)?;
+    let ordinary = began.elapsed();
+    let loader = pthread_self();
+    let (loaded, stop) = channel::<()>();
+    let interrupter = thread::spawn(move || {
+        // Each within one verification, which takes some hundred milliseconds.
+        for _ in 0..3 {
+            if stop.recv_timeout(Duration::from_millis(40)) != Err(RecvTimeoutError::Timeout) {
+                break;
+            }
+            pthread_kill(loader, Signal::SIGUSR1)?;
+        }
+        nix::Result::Ok(())
+    });
+    let began = Instant::now();
+    let result = load_object(OBJECT, &SMALL, INTERFACE);
+    let took = began.elapsed();
+    drop(loaded);
+    interrupter
+        .join()
+        .map_err(|_| "the interrupter panicked")??;
+    result?;
+    same(HANDLED.load(Ordering::Relaxed) > 0, true)?;
+    same(took < ordinary * 10 + Duration::from_secs(1), true)
 }
 
 /// Has a spoilt program refused, for `reason`; the log that was kept.
