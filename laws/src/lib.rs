@@ -13,7 +13,7 @@
 //! | [`keylog`] | a key log | how it comes in pieces makes no difference |
 //!
 //! Refuses to make inputs: libFuzzer does, [`seeds`] from what was recorded, and [`stories`] from numbers.
-//! [`differential`] is [`kernel`] by the hundred million packets.
+//! [`differential`] is [`kernel()`] by the hundred million packets.
 
 mod conversation;
 pub mod differential;
