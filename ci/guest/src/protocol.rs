@@ -29,7 +29,7 @@ pub const BEGUN: &str = "begun";
 pub const CASES: &str = "cases.ndjson";
 /// Whatever else the suite said.
 pub const LOG: &str = "suite.log";
-/// What `gauntlet repro` or `gauntlet recut` showed.
+/// What `gauntlet repro`, `gauntlet recut` or `differential` showed.
 pub const SHOWN: &str = "shown.txt";
 /// What the programs cost to load.
 pub const PROGRAMS: &str = "programs.ndjson";
@@ -61,17 +61,28 @@ pub enum Task {
     Repro,
     /// `gauntlet recut`.
     Recut,
+    /// `differential`.
+    Differential,
 }
 
 impl Task {
-    const ALL: [Self; 4] = [Self::Test, Self::Run, Self::Repro, Self::Recut];
+    const ALL: [Self; 5] = [
+        Self::Test,
+        Self::Run,
+        Self::Repro,
+        Self::Recut,
+        Self::Differential,
+    ];
 
-    fn name(self) -> &'static str {
+    /// Its name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
         match self {
             Self::Test => "test",
             Self::Run => "run",
             Self::Repro => "repro",
             Self::Recut => "recut",
+            Self::Differential => "differential",
         }
     }
 }

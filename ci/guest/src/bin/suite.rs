@@ -76,6 +76,7 @@ fn run() -> Result<i32> {
     let code = match request.task {
         Task::Repro => place.repro(results, &request.arguments)?,
         Task::Recut => place.recut(results, &request.arguments)?,
+        Task::Differential => place.differential(results, &request.arguments)?,
         Task::Test | Task::Run => {
             // A refusal is part of the result, and the suite shows it again in each case.
             place.programs(results)?;
@@ -215,6 +216,17 @@ impl Place {
             .stdout(create(&results.join(SHOWN))?)
             .stderr(create(&results.join(LOG))?);
         finish(&mut recut)
+    }
+
+    /// Kernel and host build on the same packets, many of them.
+    fn differential(&self, results: &Path, arguments: &[String]) -> Result<i32> {
+        let mut differential = Command::new(self.bin.join("differential"));
+        differential
+            .arg(&self.repository)
+            .args(arguments)
+            .stdout(create(&results.join(SHOWN))?)
+            .stderr(create(&results.join(LOG))?);
+        finish(&mut differential)
     }
 
     fn gauntlet(&self, command: &str, results: &Path) -> Command {

@@ -11,7 +11,7 @@ use gauntlet_guest::protocol;
 use serde_json::Value;
 
 use super::folder::{GUEST, UNDER_TEST, root};
-use crate::{child, paths, run};
+use crate::{child, fuzz, paths, run};
 
 /// An initramfs has no libraries to link to, and glibc's static ones come with its headers.
 const TARGET: &str = "x86_64-unknown-linux-gnu";
@@ -106,6 +106,22 @@ pub(crate) fn refused() -> Result<Option<PathBuf>> {
     place(&target.join("debug").join(PROBE), &bin.join(PROBE))?;
     place(&bin.join("..").join(SUITE), &bin.join(SUITE))?;
     Ok(Some(bin))
+}
+
+/// What kernel and host are compared with, beside the others. `false`: it does not build.
+///
+/// # Errors
+/// As [`build`].
+pub(crate) fn differential() -> Result<bool> {
+    const NAME: &str = "differential";
+    if !fuzz::build_long(&paths::repo_root())? {
+        return Ok(false);
+    }
+    place(
+        &run::target_dir()?.join("release").join(NAME),
+        &bin()?.join(NAME),
+    )?;
+    Ok(true)
 }
 
 /// The very file that `cargo test` runs.

@@ -225,7 +225,7 @@ fn runs(options: &Options, selected: &[&series::Series]) -> Result<Ended> {
             };
             return Ok(Ended::Early(code));
         }
-        if options.recut.is_some() {
+        if options.recut.is_some() || options.differential.is_some() {
             // A kernel that could not be had is as red as one that fails.
             let code = recut::recut(&targets, options, limit)?;
             return Ok(Ended::Early(if runs.is_empty() {
@@ -266,7 +266,9 @@ fn programs(options: &Options) -> Result<Option<PathBuf>> {
     let Some(bin) = build::build()? else {
         return Ok(None);
     };
-    if options.faults && build::refused()?.is_none() {
+    if options.faults && build::refused()?.is_none()
+        || options.differential.is_some() && !build::differential()?
+    {
         return Ok(None);
     }
     Ok(Some(bin))
