@@ -29,7 +29,9 @@ pub const BEGUN: &str = "begun";
 pub const CASES: &str = "cases.ndjson";
 /// Whatever else the suite said.
 pub const LOG: &str = "suite.log";
-/// What `gauntlet repro` or `gauntlet recut` showed.
+/// The figures of [`Task::Bench`], and a page of them, in a folder.
+pub const FIGURES: &str = "bench";
+/// What `gauntlet repro`, `gauntlet recut` or `gauntlet-bench` showed.
 pub const SHOWN: &str = "shown.txt";
 /// What the programs cost to load.
 pub const PROGRAMS: &str = "programs.ndjson";
@@ -61,10 +63,12 @@ pub enum Task {
     Repro,
     /// `gauntlet recut`.
     Recut,
+    /// `gauntlet-bench`.
+    Bench,
 }
 
 impl Task {
-    const ALL: [Self; 4] = [Self::Test, Self::Run, Self::Repro, Self::Recut];
+    const ALL: [Self; 5] = [Self::Test, Self::Run, Self::Repro, Self::Recut, Self::Bench];
 
     fn name(self) -> &'static str {
         match self {
@@ -72,6 +76,7 @@ impl Task {
             Self::Run => "run",
             Self::Repro => "repro",
             Self::Recut => "recut",
+            Self::Bench => "bench",
         }
     }
 }
