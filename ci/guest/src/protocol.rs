@@ -29,7 +29,9 @@ pub const BEGUN: &str = "begun";
 pub const CASES: &str = "cases.ndjson";
 /// Whatever else the suite said.
 pub const LOG: &str = "suite.log";
-/// What `gauntlet repro`, `gauntlet recut` or `differential` showed.
+/// The figures of [`Task::Bench`], and a page of them, in a folder.
+pub const FIGURES: &str = "bench";
+/// What `gauntlet repro`, `gauntlet recut`, `differential` or `gauntlet-bench` showed.
 pub const SHOWN: &str = "shown.txt";
 /// What the programs cost to load.
 pub const PROGRAMS: &str = "programs.ndjson";
@@ -63,15 +65,18 @@ pub enum Task {
     Recut,
     /// `differential`.
     Differential,
+    /// `gauntlet-bench`.
+    Bench,
 }
 
 impl Task {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 6] = [
         Self::Test,
         Self::Run,
         Self::Repro,
         Self::Recut,
         Self::Differential,
+        Self::Bench,
     ];
 
     /// Its name.
@@ -83,6 +88,7 @@ impl Task {
             Self::Repro => "repro",
             Self::Recut => "recut",
             Self::Differential => "differential",
+            Self::Bench => "bench",
         }
     }
 }

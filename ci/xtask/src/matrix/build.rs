@@ -27,6 +27,40 @@ const PROBE: &str = "mtls-probe";
 pub(crate) fn build() -> Result<Option<PathBuf>> {
     let mut commands = child::cargo();
     commands.args(["build", "--bin", "gauntlet", "--bin", PROBE]);
+    if !child::live(in_target_dir(&mut commands))? || !guest()? {
+        return Ok(None);
+    }
+    let Some(suite) = suite()? else {
+        return Ok(None);
+    };
+    let bin = bin()?;
+    let built = run::target_dir()?.join("debug");
+    place(&suite, &bin.join(SUITE))?;
+    for name in UNDER_TEST.into_iter().filter(|name| *name != SUITE) {
+        place(&built.join(name), &bin.join(name))?;
+    }
+    Ok(Some(bin))
+}
+
+/// The same, of what measures: as [`crate::bench`] builds it, and as guests run it.
+///
+/// # Errors
+/// As [`build`].
+pub(crate) fn bench() -> Result<Option<PathBuf>> {
+    const DRIVER: &str = "gauntlet-bench";
+    let mut driver = child::cargo();
+    driver.args(["build", "--package", DRIVER]);
+    if !child::live(in_target_dir(&mut driver))? || !guest()? {
+        return Ok(None);
+    }
+    let bin = bin()?;
+    let built = run::target_dir()?.join("debug");
+    place(&built.join(DRIVER), &bin.join(DRIVER))?;
+    Ok(Some(bin))
+}
+
+/// The programs of `ci/guest`; `false` when they do not build.
+fn guest() -> Result<bool> {
     let static_folder = root().join("build");
     let mut guest = child::cargo();
     guest
@@ -42,25 +76,17 @@ pub(crate) fn build() -> Result<Option<PathBuf>> {
         .current_dir(paths::repo_root())
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
         .env("RUSTFLAGS", "-C target-feature=+crt-static");
-    if !child::live(in_target_dir(&mut commands))? || !child::live(&mut guest)? {
-        return Ok(None);
+    if !child::live(&mut guest)? {
+        return Ok(false);
     }
-    let Some(suite) = suite()? else {
-        return Ok(None);
-    };
     let bin = bin()?;
-    let built = run::target_dir()?.join("debug");
-    place(&suite, &bin.join(SUITE))?;
-    for name in UNDER_TEST.into_iter().filter(|name| *name != SUITE) {
-        place(&built.join(name), &bin.join(name))?;
-    }
     for name in GUEST {
         place(
             &static_folder.join(TARGET).join("debug").join(name),
             &bin.join(name),
         )?;
     }
-    Ok(Some(bin))
+    Ok(true)
 }
 
 /// Puts programs that were built before in their place.

@@ -18,6 +18,7 @@ use anyhow::{Context, Result};
 use gauntlet_guest::qemu::Accelerator;
 
 mod accelerator;
+mod bench;
 mod build;
 mod collect;
 mod console;
@@ -52,6 +53,7 @@ use report::Run;
 use results::Results;
 use verdict::{Judgement, Seen, Verdict};
 
+pub(crate) use bench::bench;
 pub(crate) use gate::{faults_gate, gate, recut_gate};
 pub(crate) use instead::instead;
 pub(crate) use options::Options;
