@@ -2,7 +2,7 @@
 //! and those of `ci/guest`, linked statically. Or all of them as they were built before, elsewhere.
 
 use std::{
-    fs,
+    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use gauntlet_guest::protocol;
 use serde_json::Value;
 
-use super::folder::{GUEST, UNDER_TEST, root};
+use super::folder::{GUEST, OPTIONAL, UNDER_TEST, root};
 use crate::{child, fuzz, paths, run};
 
 /// An initramfs has no libraries to link to, and glibc's static ones come with its headers.
@@ -39,6 +39,7 @@ pub(crate) fn build() -> Result<Option<PathBuf>> {
     for name in UNDER_TEST.into_iter().filter(|name| *name != SUITE) {
         place(&built.join(name), &bin.join(name))?;
     }
+    place_optional(&built, &bin)?;
     Ok(Some(bin))
 }
 
@@ -107,6 +108,7 @@ pub(crate) fn prebuilt(from: &Path) -> Result<PathBuf> {
         for name in names {
             place(&from.join(name), &bin.join(name))?;
         }
+        place_optional(from, &bin)?;
     }
     Ok(bin)
 }
@@ -189,6 +191,20 @@ fn bin() -> Result<PathBuf> {
     let bin = root().join("bin");
     fs::create_dir_all(&bin).with_context(|| format!("cannot create {}", bin.display()))?;
     Ok(bin)
+}
+
+/// What nobody has built must not be there from before: the guest would run what the host no longer has.
+fn place_optional(from: &Path, bin: &Path) -> Result<()> {
+    let to = bin.join(OPTIONAL);
+    if from.join(OPTIONAL).is_file() {
+        return place(&from.join(OPTIONAL), &to);
+    }
+    match fs::remove_file(&to) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", to.display()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Copies beside the place and renames: a program that is running cannot be written.
