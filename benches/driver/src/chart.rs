@@ -354,11 +354,12 @@ where
         .light_line_style(TRANSPARENT)
         .bold_line_style(GREY.mix(0.25))
         .x_labels(0)
+        .y_labels(5)
         .y_desc(growth.against)
         .x_desc(growth.with)
         .label_style(("sans-serif", 14))
         .draw()?;
-    let (_, plot) = chart.plotting_area().get_pixel_range();
+    let (across, plot) = chart.plotting_area().get_pixel_range();
     let middle = (growth.curves.len() as f64 - 1.0) / 2.0;
     let mut labels = Vec::new();
     for (number, curve) in growth.curves.iter().enumerate() {
@@ -375,7 +376,8 @@ where
             chart.draw_series([PathElement::new(line, color.stroke_width(1))])?;
         }
         if let Some(last) = medians.last() {
-            labels.push((chart.backend_coord(&last), &curve.what, color));
+            let (_, y) = chart.backend_coord(&last);
+            labels.push((y, &curve.what, color));
         }
     }
     for (place, point) in (0..).map(f64::from).zip(&growth.curves[0].points) {
@@ -389,10 +391,10 @@ where
             ("sans-serif", 14),
         ))?;
     }
-    let heights: Vec<i32> = labels.iter().map(|((_, y), ..)| *y).collect();
-    for (((x, _), what, color), y) in labels.into_iter().zip(apart(&heights, plot.end)) {
+    let heights: Vec<i32> = labels.iter().map(|(y, ..)| *y).collect();
+    for ((_, what, color), y) in labels.into_iter().zip(apart(&heights, plot.end)) {
         let style = ("sans-serif", 14).into_font().color(&color);
-        area.draw(&Text::new(what.clone(), (x + 30, y - 7), style))?;
+        area.draw(&Text::new(what.clone(), (across.end + 10, y - 7), style))?;
     }
     Ok(())
 }

@@ -183,6 +183,7 @@ impl OfProcess {
         }
         let watch = Watch::start(program, &namespace, HERE)?;
         let (at_rest, own_at_rest) = watch.resident()?;
+        watch.forget_most()?;
         let wire = namespace.run(|| packet_socket::open(THERE))??;
         let hello = client_hello();
         for number in 0..handshakes {
@@ -260,7 +261,14 @@ impl Watch {
         both.with_context(|| format!("{path} lacks a number"))
     }
 
-    /// The most that was ever resident.
+    /// From now on, that is: what the loading of the programs took is given back.
+    fn forget_most(&self) -> Result<()> {
+        let path = format!("/proc/{}/clear_refs", self.child.id());
+        // proc(5): 5 resets the peak.
+        fs::write(&path, "5").with_context(|| path)
+    }
+
+    /// The most that was resident.
     fn most(&self) -> Result<u64> {
         let path = format!("/proc/{}/status", self.child.id());
         let said = fs::read_to_string(&path).with_context(|| path.clone())?;

@@ -260,7 +260,8 @@ impl Pair {
     pub(crate) fn watch_also(&mut self, interfaces: u32) -> Result<()> {
         while self.also < interfaces {
             let name = format!("d{}", self.also);
-            ip(&self.client, &format!("link add {name} type dummy"))?;
+            // Of the one kind that every machine of ours has, its end included.
+            ip(&self.client, &format!("link add {name} type veth"))?;
             ip(&self.client, &format!("link set {name} up"))?;
             let program: &mut SchedClassifier =
                 load::program(&mut self.shipped, object::INTERFACE.watch)?;

@@ -234,6 +234,7 @@ impl Report {
             curves,
         } in &self.growth
         {
+            table.push('\n');
             let mut line = |cells: &[String]| {
                 let [what, points @ ..] = cells else { return };
                 let points = points.iter().fold(String::new(), |mut line, point| {
@@ -246,7 +247,7 @@ impl Report {
                 continue;
             };
             let heads = first.points.iter().map(|point| point.at.to_string());
-            let head: Vec<String> = [format!("\n{against}, by {with}")]
+            let head: Vec<String> = [format!("{against}, by {with}")]
                 .into_iter()
                 .chain(heads)
                 .collect();
