@@ -23,6 +23,8 @@
 //!
 //! Start at [`verdict::judge`]: it is the point of the rest.
 
+mod built;
+
 pub mod explain;
 pub mod lab;
 pub mod patience;

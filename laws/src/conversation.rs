@@ -47,11 +47,31 @@ pub fn conversation(input: &[u8]) {
     }
 }
 
+/// How many events were told.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Told {
+    pub(crate) failed: u64,
+    pub(crate) undecided: u64,
+}
+
+impl Told {
+    pub(crate) fn add(&mut self, events: &[Event]) {
+        let undecided = events.iter().filter(|event| event.undecided != 0).count() as u64;
+        self.undecided += undecided;
+        self.failed += events.len() as u64 - undecided;
+    }
+}
+
 /// Every connection has one end, and every failure one event.
 pub(crate) fn adds_up(events: &[Event], counts: &Counts) {
+    let mut told = Told::default();
+    told.add(events);
+    told_as_counted(told, counts);
+}
+
+/// The same, of events that are not kept.
+pub(crate) fn told_as_counted(Told { failed, undecided }: Told, counts: &Counts) {
     let count = |counter| counts.counters.get(&counter).copied().unwrap_or(0);
-    let undecided = events.iter().filter(|event| event.undecided != 0).count() as u64;
-    let failed = events.len() as u64 - undecided;
     assert_eq!(
         count(Counter::HandshakeFailed),
         failed,

@@ -12,20 +12,24 @@
 //! | [`capture`] | a capture file | it is read to its end, or refused |
 //! | [`keylog`] | a key log | how it comes in pieces makes no difference |
 //!
-//! Refuses to make inputs: libFuzzer does, and [`seeds`] from what was recorded.
+//! Refuses to make inputs: libFuzzer does, [`seeds`] from what was recorded, and [`stories`] from numbers.
+//! [`differential`] is [`kernel()`] by the hundred million packets.
 
 mod conversation;
+pub mod differential;
 mod files;
 mod frames;
 mod hello;
 mod kernel;
+pub mod player;
 pub mod script;
 pub mod seeds;
+pub mod stories;
 
 pub use conversation::{conversation, planted, recut};
 pub use files::{capture, event, keylog, scenario};
 pub use hello::hello;
-pub use kernel::{kernel, load};
+pub use kernel::{kernel, load, settings};
 
 /// A law by the name of its fuzz target.
 pub type Law = (&'static str, fn(&[u8]));

@@ -35,6 +35,8 @@ pub const EDGES: [u16; 21] = [
 const PAUSES: [u64; 8] = [1, 99, 101, 599, 600, 601, 119_999, 120_001];
 /// Silence that counts as a stall.
 pub const PATIENCE: std::time::Duration = std::time::Duration::from_millis(600);
+/// Bytes before the first step.
+const BEGINNING: usize = 2;
 /// Most bytes that one conversation says.
 const MOST: usize = 100_000;
 /// The longest segment: with an overlap and headers it is less than every kernel takes in a test run.
@@ -98,6 +100,25 @@ impl Op {
         Self::Look,
     ];
 
+    /// What a byte stands for, and who.
+    fn of(byte: u8) -> (Self, u8) {
+        (
+            Self::ALL[usize::from(byte >> 1) % Self::ALL.len()],
+            byte & 1,
+        )
+    }
+
+    /// How many bytes of operands it has; [`Op::Say`] has others behind them.
+    const fn operands(self) -> usize {
+        match self {
+            Self::Fin | Self::Reset | Self::Late | Self::Lose | Self::Look => 0,
+            Self::Pause | Self::Again | Self::Overlap | Self::Cut | Self::Open => 1,
+            Self::Say | Self::Alert | Self::Answer => 2,
+            Self::Record | Self::Message => 3,
+            Self::Hello => 4,
+        }
+    }
+
     /// The byte that stands for it.
     #[must_use]
     pub const fn byte(self, who: u8) -> u8 {
@@ -139,11 +160,32 @@ impl<'a> Operands<'a> {
     }
 }
 
+/// How an input begins, and its steps: each an operation with as many of its operands as there are.
+#[must_use]
+pub fn steps(input: &[u8]) -> (&[u8], Vec<&[u8]>) {
+    let (begin, mut rest) = input.split_at(input.len().min(BEGINNING));
+    let mut steps = Vec::new();
+    while let Some(byte) = rest.first() {
+        let (op, _) = Op::of(*byte);
+        let mut length = 1 + op.operands();
+        if op == Op::Say
+            && let Some(said) = rest[1..].first_chunk()
+        {
+            length += usize::from(u16::from_be_bytes(*said));
+        }
+        let (step, after) = rest.split_at(length.min(rest.len()));
+        steps.push(step);
+        rest = after;
+    }
+    (begin, steps)
+}
+
 /// The frames of an input. `orderly`: every segment once, whole, in order. `number`: addresses.
 #[must_use]
 pub fn play(input: &[u8], orderly: bool, number: u32) -> Vec<Next> {
-    let mut input = Operands(input);
-    let (begin, family) = (input.byte(), input.byte());
+    let (begin, steps) = steps(input);
+    let mut begin = Operands(begin);
+    let (begin, family) = (begin.byte(), begin.byte());
     let mut stage = Stage {
         frames: Frames::new(begin, family & 1 == 1, number),
         out: Vec::new(),
@@ -158,14 +200,10 @@ pub fn play(input: &[u8], orderly: bool, number: u32) -> Vec<Next> {
         over: [false; 2],
     };
     stage.open(begin);
-    while !input.0.is_empty() {
-        let op = input.byte();
-        stage.step(
-            Op::ALL[usize::from(op >> 1) % Op::ALL.len()],
-            op & 1,
-            &mut input,
-            orderly,
-        );
+    for step in steps {
+        let mut step = Operands(step);
+        let (op, who) = Op::of(step.byte());
+        stage.step(op, who, &mut step, orderly);
     }
     if let Some(late) = stage.late.take() {
         stage.out.push(late);
@@ -305,7 +343,15 @@ fn message(kind: u8, length: usize, less: usize) -> Vec<u8> {
     let mut body = vec![kind, 0];
     body.extend((length as u16).to_be_bytes());
     body.resize(4 + length.saturating_sub(less), 0x5a);
-    body.chunks(1 << 14).flat_map(handshake).collect()
+    handshakes(&body, 1 << 14)
+}
+
+/// Handshake records of at most so many bytes.
+fn handshakes(body: &[u8], most: usize) -> Vec<u8> {
+    body.chunks(most)
+        .map(handshake)
+        .collect::<Vec<_>>()
+        .concat()
 }
 
 fn handshake(body: &[u8]) -> Vec<u8> {
@@ -354,7 +400,7 @@ fn client_hello(suites: usize, name: usize, protocol: usize, flags: u8) -> Vec<u
     let mut body = (0x0100_0000 + hello.len() as u32).to_be_bytes().to_vec();
     body.extend(hello);
     let most = if flags & 4 != 0 { 100 } else { 1 << 14 };
-    body.chunks(most).flat_map(handshake).collect()
+    handshakes(&body, most)
 }
 
 fn server_hello(version: u8, suite: u8) -> Vec<u8> {

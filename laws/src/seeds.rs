@@ -40,6 +40,16 @@ pub fn all(repository: &Path) -> io::Result<Vec<Seed>> {
     Ok(seeds)
 }
 
+/// Seeds of one target.
+///
+/// # Errors
+/// As [`all`].
+pub fn of(wanted: &str, repository: &Path) -> io::Result<Vec<Vec<u8>>> {
+    let all = all(repository)?.into_iter();
+    let of_it = all.filter(|(target, _)| *target == wanted);
+    Ok(of_it.map(|(_, bytes)| bytes).collect())
+}
+
 /// Where the search for what [`crate::planted`] denies begins: a ClientHello, answered by handshake_failure.
 fn planted() -> Vec<u8> {
     let (server, client) = (1, 0);

@@ -1,7 +1,7 @@
 //! What fuzzing has found, and every seed, held against the laws without libFuzzer. A file below
 //! `fuzz/regressions/TARGET/` is one finding, minimised; its name says what it showed.
 //!
-//! A trial for each law and each finding; those that load programs are ignored, with the reason, where that
+//! A trial for each law and each finding, and one that sees the comparison of kernel and host find something out; those that load programs are ignored, with the reason, where that
 //! cannot be done, and an error where `GAUNTLET_REQUIRE` names bpf.
 
 use std::collections::BTreeMap;
@@ -9,8 +9,13 @@ use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
 
-use gauntlet_laws::{KERNEL_LAWS, LAWS, Law, seeds};
+use gauntlet_laws::differential::Round;
+use gauntlet_laws::player::{Player, Stopped};
+use gauntlet_laws::stories::Stories;
+use gauntlet_laws::{KERNEL_LAWS, LAWS, Law, seeds, settings};
+use gauntlet_probes::load::Settings;
 use gauntlet_probes::privileges;
+use gauntlet_probes::replay_engine::{Both, HostEngine, Kernel};
 use libtest_mimic::{Arguments, Failed, Trial};
 
 const REPOSITORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
@@ -49,6 +54,8 @@ fn trials() -> Result<Vec<Trial>, String> {
                 .with_ignored_flag(ignored)
         })
         .collect();
+    let planted = "kernel::a_rule_that_the_host_does_not_have_is_found_out";
+    trials.push(Trial::test(planted, planted_rule).with_ignored_flag(missing.is_some()));
     for (target, (name, bytes)) in findings()? {
         let Some(&((_, law), ignored)) = laws.get(&*target) else {
             return Err(format!(
@@ -73,6 +80,32 @@ fn every_seed((name, law): Law) -> Result<(), Failed> {
         return Err(format!("{tried} seeds prove nothing").into());
     }
     Ok(())
+}
+
+/// Wrong on purpose, in the real kernel: its programs take every server for one that is known to speak TLS.
+fn planted_rule() -> Result<(), Failed> {
+    let known = Settings {
+        tls_ports: vec![443],
+        ..settings()
+    };
+    let stories = Stories::new(seeds::of("kernel", Path::new(REPOSITORY))?);
+    let rounds = |player: &mut Player<Both>| {
+        let mut rounds = (0..20).map(|number| Round::new(&stories, 1, number).play(player));
+        rounds.find_map(Result::err)
+    };
+    let host = || HostEngine::new(&settings());
+    let mut same = Player::new(Both::new(Kernel::load(&settings())?, host()));
+    if let Some(stopped) = rounds(&mut same) {
+        return Err(stopped.into());
+    }
+    let mut other = Player::new(Both::new(Kernel::load(&known)?, host()));
+    match rounds(&mut other) {
+        Some(Stopped::Broken(why)) => {
+            println!("after {} packets: {why}", other.packets);
+            Ok(())
+        }
+        other => Err(format!("not found out: {other:?}").into()),
+    }
 }
 
 /// A finding's name and bytes.

@@ -102,14 +102,12 @@ pub enum CostError {
 /// # Errors
 /// [`CostError`]; a program that is refused is no error of the measurement.
 pub fn measure(settings: &Settings) -> Result<Vec<Result<Cost, Refused>>, CostError> {
-    // As in `load`: before 5.11 maps count against the limit.
-    let _ = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
-    let mut costs = of_family(settings, object::INTERFACE)?;
+    let mut costs = of_object(object::OBJECT, settings, object::INTERFACE)?;
     if settings.capture_time {
         // There is no cgroup in a capture, and no library.
         return Ok(costs);
     }
-    costs.extend(of_family(settings, object::CGROUP)?);
+    costs.extend(of_object(object::OBJECT, settings, object::CGROUP)?);
     // Where the kernel does not say where it keeps a socket's fields, the programs are verified alike.
     let kernel = library::object::Kernel::running().unwrap_or_default();
     let maps = library::object::loader(&kernel.layout).load(library::object::OBJECT)?;
@@ -118,16 +116,26 @@ pub fn measure(settings: &Settings) -> Result<Vec<Result<Cost, Refused>>, CostEr
     Ok(costs)
 }
 
-/// The costs of one family, with maps of its own: the table of the tail call takes programs of one kind.
-fn of_family(settings: &Settings, family: Family) -> Result<Vec<Result<Cost, Refused>>, CostError> {
+/// The same of one family of an object, an ELF file's bytes; with maps of its own: the table of the tail call
+/// takes programs of one kind.
+///
+/// # Errors
+/// As [`measure`].
+pub fn of_object(
+    object: &[u8],
+    settings: &Settings,
+    family: Family,
+) -> Result<Vec<Result<Cost, Refused>>, CostError> {
+    // Before 5.11 maps count against the limit.
+    let _ = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
     let maps = EbpfLoader::new()
         .map_max_entries(object::FLOWS, settings.flows.get())
         .map_max_entries(object::WINDOWS, settings.windows().get())
         .map_max_entries(object::EVENTS, settings.ring_bytes.get())
         // Known to the verifier, which does not walk what it rules out.
         .override_global(object::CAPTURE_TIME, &u8::from(settings.capture_time), true)
-        .load(object::OBJECT)?;
-    all_of(object::OBJECT, &maps, family.all())
+        .load(object)?;
+    all_of(object, &maps, family.all())
 }
 
 /// What the probes for libraries are called together: two dozen, none of which is used without the others.

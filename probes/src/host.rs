@@ -17,12 +17,13 @@ use gauntlet_wire::machine::{self, MORE, Opened, Removal, Tables, Todo};
 use gauntlet_wire::packet::{self, Endpoint, FlowKey, Parsed, Skipped};
 use gauntlet_wire::rules::{Failure, Outcome};
 use gauntlet_wire::segment::Payload;
-use gauntlet_wire::side::{GATHER, Stage};
+use gauntlet_wire::side::{GATHER, Side, Stage};
 use gauntlet_wire::window::{Window, WindowKey};
 use zerocopy::FromZeros;
 
 use crate::load::Settings;
 use crate::probe::{Counts, IDLE};
+use crate::replay_engine::UnderWay;
 
 /// Fields walked over before the machine is asked again, as in the kernel's programs: where a packet has
 /// more than both allow, both give up at the same place.
@@ -82,6 +83,18 @@ impl<K: Copy + Eq + Hash, V> Shelf<K, V> {
 
     fn remove(&self, key: &K) -> bool {
         self.0.borrow_mut().remove(key).is_some()
+    }
+
+    /// A copy of every element.
+    fn all(&mut self) -> BTreeMap<K, Box<V>>
+    where
+        K: Ord,
+        V: Clone,
+    {
+        let elements = self.0.get_mut().iter();
+        elements
+            .filter_map(|(key, value)| Some((*key, value.clone()?)))
+            .collect()
     }
 
     fn len(&self) -> usize {
@@ -196,9 +209,6 @@ impl Host {
         for (key, flow, outcome) in overdue {
             self.flows.remove(&key);
             events.extend(Event::of_silence(flow, key, now, outcome));
-            for role in gauntlet_wire::Role::BOTH {
-                self.windows.remove(&WindowKey::new(key, role));
-            }
             match outcome {
                 Outcome::Failed(failure) => {
                     self.count(Counter::HandshakeFailed);
@@ -212,7 +222,25 @@ impl Host {
                 Outcome::Ignore | Outcome::On(_) => self.count(Counter::FlowExpired),
             }
         }
+        self.sweep_windows();
         events
+    }
+
+    /// Removes windows that outlived their flows.
+    fn sweep_windows(&mut self) {
+        let flows = self.flows.0.get_mut();
+        self.windows.0.get_mut().retain(|key, _| {
+            let flow = flows.get(&key.flow).and_then(Option::as_deref);
+            flow.is_some_and(|flow| flow.sides[usize::from(key.role & 1)].is(Side::KEPT))
+        });
+    }
+
+    /// What is kept of connections that are not over.
+    pub fn under_way(&mut self) -> UnderWay {
+        UnderWay {
+            flows: self.flows.all(),
+            windows: self.windows.all(),
+        }
     }
 
     /// What was counted so far.

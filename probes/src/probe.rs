@@ -31,6 +31,7 @@ use crate::interfaces::{Changes, Interface, Interfaces, InterfacesError, Selecti
 use crate::load::{LoadError, Settings, load, program};
 use crate::netns::NetNs;
 use crate::object::{self, Family};
+use crate::replay_engine::UnderWay;
 
 /// How long a connection may say nothing before its ClientHello and still be remembered.
 pub(crate) const IDLE: Duration = Duration::from_secs(120);
@@ -328,6 +329,23 @@ impl Probe {
         Ok((self.held.sum(), keys.map_err(flow_table)?.len()))
     }
 
+    /// What is kept of connections that are not over.
+    ///
+    /// # Errors
+    /// When a map cannot be read.
+    pub fn under_way(&self) -> Result<UnderWay, ProbeError> {
+        let mut under_way = UnderWay::default();
+        for entry in self.flows.iter() {
+            let (Plain(key), Plain(flow)) = entry.map_err(flow_table)?;
+            under_way.flows.insert(key, Box::new(flow));
+        }
+        for entry in self.windows.iter() {
+            let (Plain(key), Plain(window)) = entry.map_err(windows)?;
+            under_way.windows.insert(key, Box::new(window));
+        }
+        Ok(under_way)
+    }
+
     /// How many interfaces are watched.
     #[must_use]
     pub fn watched(&self) -> usize {
@@ -426,10 +444,6 @@ impl Probe {
     /// Removes windows that outlived their flows: the kernel could not remove them, or the collector has
     /// just removed the flow.
     fn sweep_windows(&mut self) -> Result<(), ProbeError> {
-        let windows = |source| ProbeError::Map {
-            map: object::WINDOWS,
-            source,
-        };
         let keys: Vec<_> = self
             .windows
             .keys()
@@ -561,6 +575,13 @@ const CONTROL_BLOCK: usize = 48;
 fn flow_table(source: MapError) -> ProbeError {
     ProbeError::Map {
         map: object::FLOWS,
+        source,
+    }
+}
+
+fn windows(source: MapError) -> ProbeError {
+    ProbeError::Map {
+        map: object::WINDOWS,
         source,
     }
 }

@@ -11,15 +11,17 @@ pub mod cut;
 mod host;
 mod kernel;
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use gauntlet_wire::bytes::Bytes;
 use gauntlet_wire::class::Class;
 use gauntlet_wire::counters::{Counter, class_key, from_class_key};
 use gauntlet_wire::event::Event;
+use gauntlet_wire::flow::Flow;
 use gauntlet_wire::packet::{self, FlowKey, Parsed};
 use gauntlet_wire::segment::Segment;
+use gauntlet_wire::window::{Window, WindowKey};
 use zerocopy::FromZeros as _;
 
 use crate::capture_file::Packet;
@@ -52,6 +54,12 @@ pub trait Engine {
     /// When a map cannot be read.
     fn counts(&mut self) -> Result<Counts, ProbeError>;
 
+    /// What it keeps of connections that are not over.
+    ///
+    /// # Errors
+    /// When a map cannot be read.
+    fn under_way(&mut self) -> Result<UnderWay, ProbeError>;
+
     /// The first thing in which several engines differ.
     fn difference(&self) -> Option<&str> {
         None
@@ -75,9 +83,22 @@ impl<E: Engine + ?Sized> Engine for Box<E> {
         (**self).counts()
     }
 
+    fn under_way(&mut self) -> Result<UnderWay, ProbeError> {
+        (**self).under_way()
+    }
+
     fn difference(&self) -> Option<&str> {
         (**self).difference()
     }
+}
+
+/// What an engine keeps of connections that are not over, by key.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct UnderWay {
+    /// Their state.
+    pub flows: BTreeMap<FlowKey, Box<Flow>>,
+    /// Their segments that came early.
+    pub windows: BTreeMap<WindowKey, Box<Window>>,
 }
 
 /// Frames that are shorter have no packet in them, and BPF_PROG_TEST_RUN refuses them.

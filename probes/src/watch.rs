@@ -81,8 +81,8 @@ pub(crate) struct Arguments {
 
     /// TLS libraries to probe, for what TLS 1.3 hides: `auto`, the handshakes of every shared OpenSSL,
     /// BoringSSL and GnuTLS that a process of this machine uses or comes to use; `deep`, their reading
-    /// and writing too, which costs each call of theirs; FILE, that library, deeply, whatever it is
-    /// called; `off`, none. May be given again. Default: auto, where it can be had.
+    /// and writing too, which costs each call of theirs; FILE, that library, or a program that one is
+    /// linked into and that has its symbols, deeply, whatever it is called; `off`, none. May be given again. Default: auto, where it can be had.
     #[arg(long, value_name = "auto|deep|off|FILE", value_parser = library)]
     library: Vec<Library>,
 
@@ -572,7 +572,7 @@ fn library(text: &str) -> Result<Library, String> {
             let bytes = std::fs::read(path).map_err(|error| error.to_string())?;
             match points(&bytes, Depth::Calls) {
                 Ok(points) if points.is_empty() => {
-                    Err("it exports no function of a TLS library that is known".into())
+                    Err("its symbols name no function of a TLS library that is known".into())
                 }
                 Ok(_) => Ok(Library::File(path.into())),
                 Err(error) => Err(format!("not a library: {error}")),

@@ -536,6 +536,22 @@ fn boringssl_numbers_its_reasons_otherwise() {
     );
 }
 
+/// What is 42 by OpenSSL is 45 by BoringSSL.
+#[test]
+fn boringssl_derives_its_alert_otherwise() {
+    let seen = seen(Cause::LateHiddenAlert, Server);
+    for (verify_error, alert) in [(9, 45), (10, 45), (20, 48), (24, 48), (62, 42), (66, 80)] {
+        let mut heard = word(&seen, Server, Kind::Reason, 125);
+        heard.word.stack = Stack::BoringSsl as u8;
+        heard.word.verify_error = verify_error;
+        assert_eq!(
+            revealed(&seen, vec![heard]).alert,
+            Some(alert),
+            "{verify_error}"
+        );
+    }
+}
+
 /// Words that look like this connection's and are not.
 #[test]
 fn another_connection_of_the_same_ports_is_not_this_one() {

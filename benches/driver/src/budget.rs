@@ -24,6 +24,8 @@ pub struct Budget {
     /// It gates quick runs too.
     #[serde(default)]
     pub stable: bool,
+    /// What must be installed for it: where it is not, the budget is told as not measured, and does not gate.
+    pub needs: Option<String>,
     /// It is known to be missed.
     pub missed: Option<Missed>,
 }
@@ -77,7 +79,7 @@ struct File {
 }
 
 /// Fewer rounds say nothing.
-const FEWEST: usize = 5;
+pub(crate) const FEWEST: usize = 5;
 
 /// The budgets of a file's text.
 ///

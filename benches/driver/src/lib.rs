@@ -3,9 +3,14 @@
 //! | module | does |
 //! |---|---|
 //! | [`program`] | what the shipped program costs a packet, in empty programs |
+//! | `stand` | how a packet of a kind is measured |
+//! | [`compare`] | two builds of the probe against each other |
 //! | [`parser`] | what our parser costs on the host, in other parsers |
 //! | [`delivery`] | how long an event takes to a reader, how many arrive, what the reader costs |
-//! | [`overhead`] | what handshakes cost under observers |
+//! | [`overhead`] | what handshakes and streams cost under observers |
+//! | `pair`, `work`, `packet_socket` | two namespaces, the observers, and what goes on between them |
+//! | [`growth`] | how costs grow with connections and interfaces |
+//! | [`memory`] | what the maps and the process take |
 //! | [`frames`], [`processor`] | the packets that are measured, and where a thread runs |
 //! | [`statistics`], [`measurement`] | rounds -> a median and its interval |
 //! | [`budget`] | measurement and budget -> verdict; no I/O |
@@ -15,14 +20,21 @@
 
 pub mod budget;
 pub mod chart;
+pub mod compare;
 pub mod delivery;
 pub mod frames;
+pub mod growth;
 pub mod machine;
 pub mod measurement;
+pub mod memory;
 pub mod overhead;
+mod packet_socket;
 pub mod page;
+mod pair;
 pub mod parser;
 pub mod processor;
 pub mod program;
 pub mod report;
+mod stand;
 pub mod statistics;
+mod work;

@@ -58,6 +58,43 @@ impl Machine {
                 .to_string(),
         })
     }
+
+    /// Whether its processor is another program: then no time is that of any machine, and only ratios are told.
+    #[must_use]
+    pub fn is_emulated(&self) -> bool {
+        self.accelerator == "tcg"
+    }
+
+    /// All of it that a reader of figures must know, in a line.
+    #[must_use]
+    pub fn line(&self) -> String {
+        let Self {
+            processor,
+            processors,
+            kernel,
+            accelerator,
+            commit,
+            date,
+            ..
+        } = self;
+        format!(
+            "{processors} x {processor}, {accelerator}; Linux {kernel}; commit {commit}; {date}"
+        )
+    }
+
+    /// None in particular.
+    #[cfg(test)]
+    pub(crate) fn nowhere() -> Self {
+        Self {
+            processor: "a".into(),
+            processors: 1,
+            kernel: "b".into(),
+            accelerator: "none".into(),
+            load: String::new(),
+            commit: "c".into(),
+            date: "d".into(),
+        }
+    }
 }
 
 fn commit(root: &Path) -> Option<String> {

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::report::short;
 use crate::statistics::{Interval, interval};
 
 /// One thing against another, measured together again and again.
@@ -50,6 +51,20 @@ impl Measurement {
             unit,
             noise,
         }
+    }
+
+    /// Leaves the ratios alone.
+    pub(crate) fn forget_values(&mut self) {
+        self.values.clear();
+        self.value = interval(&[]);
+    }
+
+    /// The thing itself, with its unit; nothing where that is not told.
+    pub(crate) fn itself(&self) -> String {
+        if self.values.is_empty() {
+            return String::new();
+        }
+        format!("{} {}", short(self.value.median), self.unit)
     }
 }
 

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use anyhow::{Result, anyhow};
 
 use crate::chart;
-use crate::report::{Judged, Report, short};
+use crate::report::{EMULATED, Judged, NotMeasured, Report, mib, short};
 use crate::statistics::Interval;
 
 /// The page.
@@ -18,8 +18,12 @@ pub fn page(report: &Report) -> Result<String> {
     let mut put = |text: &str| page.push_str(text);
     put(HEAD);
     put(&machine(report));
-    put("<h2>Budgets</h2>");
-    put(&budgets(report));
+    if report.machine.is_emulated() {
+        put(&format!("<p><strong>{EMULATED}</strong></p>"));
+    } else {
+        put("<h2>Budgets</h2>");
+        put(&budgets(report));
+    }
     for (title, said, drawn) in [
         (
             "What a packet costs in the kernel",
@@ -36,10 +40,25 @@ pub fn page(report: &Report) -> Result<String> {
             "What it costs those who are watched",
             "Handshakes between two network namespaces in paired blocks, in those without an observer. \
              The line is the 95 % interval of the median; what it crosses cannot be told apart.",
-            chart::observers(report),
+            chart::observers(report, "handshakes"),
+        ),
+        (
+            "What it costs a stream of bytes",
+            "The same for a connection that sends as much as it can, and is no TLS.",
+            chart::observers(report, "bulk"),
         ),
     ] {
         put(&section(title, said, drawn)?);
+    }
+    for growth in &report.growth {
+        put(&section(
+            &format!("How it grows with {}", growth.with),
+            &format!(
+                "In {}; the lines at the points are 95 % intervals of the medians. What is beside is idle.",
+                growth.against
+            ),
+            chart::growth(growth),
+        )?);
     }
     for rate in rates(report) {
         put(&section(
@@ -51,6 +70,8 @@ pub fn page(report: &Report) -> Result<String> {
         )?);
     }
     put(&deliveries(report));
+    put(&memory(report));
+    put(&not_measured(report));
     put("<h2>All ratios</h2>");
     put(&measurements(report));
     put("</main>\n");
@@ -160,18 +181,60 @@ fn deliveries(report: &Report) -> String {
     )
 }
 
+fn memory(report: &Report) -> String {
+    let Some(memory) = &report.memory else {
+        return String::new();
+    };
+    let mut rows = String::new();
+    let mut row = |name: &str, at_rest: u64, full: u64| {
+        let _infallible = write!(
+            rows,
+            "<tr><td>{}<td class=n>{}<td class=n>{}",
+            escaped(name),
+            mib(at_rest),
+            mib(full)
+        );
+    };
+    for one in &memory.maps {
+        row(&format!("map {}", one.name), one.at_rest, one.full);
+    }
+    let (at_rest, full) = memory.sums();
+    row("all maps", at_rest, full);
+    if let Some(process) = &memory.process {
+        row("mtls-probe watch, resident", process.at_rest, process.most);
+        let what = "of that, its own (no file's)";
+        row(what, process.own_at_rest, process.own_then);
+    }
+    format!(
+        "<h2>Memory</h2><p>Maps by the kernel's own count, before any packet and with {} handshakes under way and \
+         every window in use; each handshake that may be takes {:.0} bytes. The process at rest, and while as many \
+         stall at once.</p><table><tr><th>MiB<th>at rest<th>full{rows}</table>",
+        memory.flows, memory.per_flow
+    )
+}
+
+fn not_measured(report: &Report) -> String {
+    if report.not_measured.is_empty() {
+        return String::new();
+    }
+    let mut rows = String::new();
+    for NotMeasured { what, why } in &report.not_measured {
+        let _infallible = write!(rows, "<tr><td>{}<td>{}", escaped(what), escaped(why));
+    }
+    format!("<h2>Not measured</h2><table><tr><th>what<th>why{rows}</table>")
+}
+
 fn measurements(report: &Report) -> String {
     let mut rows = String::new();
     for one in &report.measurements {
         let _infallible = write!(
             rows,
-            "<tr><td><code>{}</code><td>{}<td>{}<td class=n>{}<td class=n>{} {}<td class=n>{}",
+            "<tr><td><code>{}</code><td>{}<td>{}<td class=n>{}<td class=n>{}<td class=n>{}",
             escaped(&one.name),
             escaped(&one.what),
             escaped(&one.against),
             with(one.ratio),
-            short(one.value.median),
-            one.unit,
+            one.itself(),
             one.noise
                 .map_or(String::new(), |noise| format!("{:.1} %", noise * 100.0)),
         );

@@ -7,8 +7,11 @@ use serde::Serialize;
 
 use crate::budget::{Budget, Verdict};
 use crate::delivery::Delivered;
+use crate::growth::Growth;
 use crate::machine::Machine;
 use crate::measurement::Measurement;
+use crate::memory::Memory;
+use crate::statistics::Interval;
 
 /// A run.
 #[derive(Debug, Serialize)]
@@ -23,6 +26,45 @@ pub struct Report {
     pub budgets: Vec<Judged>,
     /// How long events took.
     pub delivery: Option<Delivered>,
+    /// How costs grow.
+    pub growth: Vec<Growth>,
+    /// What it keeps in memory.
+    pub memory: Option<Memory>,
+    /// What was not measured.
+    pub not_measured: Vec<NotMeasured>,
+}
+
+/// Something that is not among the figures.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NotMeasured {
+    /// What.
+    pub what: String,
+    /// The reason.
+    pub why: String,
+}
+
+impl NotMeasured {
+    /// For this reason.
+    #[must_use]
+    pub fn new(what: &str, why: &str) -> Self {
+        Self {
+            what: what.into(),
+            why: why.into(),
+        }
+    }
+}
+
+/// What is measured beside what has a budget.
+#[derive(Debug, Default)]
+pub struct Beside {
+    /// How long events took.
+    pub delivery: Option<Delivered>,
+    /// How costs grow.
+    pub growth: Vec<Growth>,
+    /// What it keeps in memory.
+    pub memory: Option<Memory>,
+    /// What was not measured.
+    pub not_measured: Vec<NotMeasured>,
 }
 
 /// A budget, and what came of it.
@@ -43,15 +85,22 @@ impl Report {
     pub fn new(
         machine: Machine,
         quick: bool,
-        measurements: Vec<Measurement>,
-        budgets: Vec<Budget>,
-        delivery: Option<Delivered>,
+        mut measurements: Vec<Measurement>,
+        mut budgets: Vec<Budget>,
+        beside: Beside,
     ) -> Self {
+        if machine.is_emulated() {
+            // Budgets are for processors.
+            budgets.clear();
+            measurements.iter_mut().for_each(Measurement::forget_values);
+        }
         let judge = |budget: Budget| {
             let measured = measurements.iter().find(|one| one.name == budget.of);
+            let verdict = budget.judge(measured);
+            let cannot = verdict == Verdict::NotMeasured && budget.needs.is_some();
             Judged {
-                verdict: budget.judge(measured),
-                gates: budget.stable || !quick,
+                verdict,
+                gates: (budget.stable || !quick) && !cannot,
                 budget,
             }
         };
@@ -60,7 +109,10 @@ impl Report {
             machine,
             quick,
             measurements,
-            delivery,
+            delivery: beside.delivery,
+            growth: beside.growth,
+            memory: beside.memory,
+            not_measured: beside.not_measured,
         }
     }
 
@@ -84,18 +136,11 @@ impl Report {
     /// Lines for a terminal.
     #[must_use]
     pub fn table(&self) -> String {
-        let Machine {
-            processor,
-            processors,
-            kernel,
-            accelerator,
-            commit,
-            date,
-            ..
-        } = &self.machine;
-        let mut table = format!(
-            "{processors} x {processor}, {accelerator}; Linux {kernel}; commit {commit}; {date}\n\n"
-        );
+        let mut table = format!("{}\n\n", self.machine.line());
+        if self.machine.is_emulated() {
+            table.push_str(EMULATED);
+            table.push_str("\n\n");
+        }
         let mut row = |cells: [&str; 5]| {
             let [name, value, ratio, budget, verdict] = cells;
             let line = format!("{name:<34} {value:>10}  {ratio:<26} {budget:<11} {verdict}");
@@ -111,7 +156,7 @@ impl Report {
             let budget = judged.map_or(String::new(), |judged| judged.budget.bound());
             row([
                 &one.name,
-                &format!("{} {}", short(one.value.median), one.unit),
+                &one.itself(),
                 &format!(
                     "{} [{}-{}]",
                     short(one.ratio.median),
@@ -134,6 +179,8 @@ impl Report {
             }
         }
         self.deliveries(&mut table);
+        self.grown(&mut table);
+        self.kept(&mut table);
         self.notes(&mut table);
         table
     }
@@ -179,6 +226,71 @@ impl Report {
         }
     }
 
+    /// How costs grow.
+    fn grown(&self, table: &mut String) {
+        for Growth {
+            with,
+            against,
+            curves,
+        } in &self.growth
+        {
+            table.push('\n');
+            let mut line = |cells: &[String]| {
+                let [what, points @ ..] = cells else { return };
+                let points = points.iter().fold(String::new(), |mut line, point| {
+                    let _infallible = write!(line, " {point:>24}");
+                    line
+                });
+                let _infallible = writeln!(table, "{what:<46}{points}");
+            };
+            let Some(first) = curves.first() else {
+                continue;
+            };
+            let heads = first.points.iter().map(|point| point.at.to_string());
+            let head: Vec<String> = [format!("{against}, by {with}")]
+                .into_iter()
+                .chain(heads)
+                .collect();
+            line(&head);
+            for curve in curves {
+                let points = curve.points.iter().map(|point| {
+                    let Interval { low, median, high } = point.ratio;
+                    format!("{median:.3} [{low:.3}-{high:.3}]")
+                });
+                let row: Vec<String> = [curve.what.clone()].into_iter().chain(points).collect();
+                line(&row);
+            }
+        }
+    }
+
+    /// What it keeps in memory.
+    fn kept(&self, table: &mut String) {
+        let Some(memory) = &self.memory else {
+            return;
+        };
+        let (at_rest, full) = memory.sums();
+        let _infallible = writeln!(
+            table,
+            "\nmemory: maps {} MiB at rest, {} MiB full ({} handshakes under way); {:.0} bytes for each that may be",
+            mib(at_rest),
+            mib(full),
+            memory.flows,
+            memory.per_flow
+        );
+        if let Some(process) = &memory.process {
+            let _infallible = writeln!(
+                table,
+                "memory: mtls-probe watch {} MiB resident ({} its own) at rest, {} at most ({} its own) while {} \
+                 handshakes stall at once",
+                mib(process.at_rest),
+                mib(process.own_at_rest),
+                mib(process.most),
+                mib(process.own_then),
+                memory.flows
+            );
+        }
+    }
+
     /// Why, where a budget is not simply met.
     fn notes(&self, table: &mut String) {
         let mut floors: Vec<(&str, f64)> = Vec::new();
@@ -197,6 +309,9 @@ impl Report {
                 "against {against}: the same measured twice differs by up to {:.1} %",
                 noise * 100.0
             ));
+        }
+        for NotMeasured { what, why } in &self.not_measured {
+            line(format!("{what}: not measured: {why}"));
         }
         for judged in &self.budgets {
             let Judged {
@@ -220,6 +335,15 @@ impl Report {
     }
 }
 
+/// What is to be known of such figures.
+pub(crate) const EMULATED: &str =
+    "emulated: no time is that of any machine, so there are only ratios, and no budget is judged";
+
+/// MiB, of bytes.
+pub(crate) fn mib(bytes: u64) -> String {
+    short(bytes as f64 / f64::from(1 << 20))
+}
+
 /// Three digits that matter.
 pub(crate) fn short(number: f64) -> String {
     let digits = match number.abs() {
@@ -237,29 +361,17 @@ mod tests {
     use super::*;
     use crate::budget::parse;
 
-    fn machine() -> Machine {
-        Machine {
-            processor: "a".into(),
-            processors: 1,
-            kernel: "b".into(),
-            accelerator: "none".into(),
-            load: String::new(),
-            commit: "c".into(),
-            date: "d".into(),
-        }
-    }
-
     fn report(quick: bool, ratio: f64, stable: bool) -> Report {
         let text =
             format!("[[budget]]\nof = \"x\"\nat_most = 1.3\nreason = \"r\"\nstable = {stable}\n");
         let ratios = vec![ratio; 9];
         let measured = Measurement::new("x", "", "y", (ratios.clone(), "ns"), ratios, Some(0.01));
         Report::new(
-            machine(),
+            Machine::nowhere(),
             quick,
             vec![measured],
             parse(&text).expect("sound"),
-            None,
+            Beside::default(),
         )
     }
 
@@ -273,15 +385,66 @@ mod tests {
     }
 
     #[test]
+    fn what_needs_a_program_that_is_not_installed_does_not_gate_but_is_told() {
+        let text = "[[budget]]\nof = \"x\"\nat_most = 1.3\nreason = \"r\"\nneeds = \"y\"\n";
+        let budgets = || parse(text).expect("sound");
+        let measured = |ratio: f64| {
+            let ratios = vec![ratio; 9];
+            vec![Measurement::new(
+                "x",
+                "",
+                "y",
+                (ratios.clone(), "us"),
+                ratios,
+                None,
+            )]
+        };
+        let of = |measured| {
+            Report::new(
+                Machine::nowhere(),
+                false,
+                measured,
+                budgets(),
+                Beside::default(),
+            )
+        };
+        assert_eq!(of(Vec::new()).exit_code(), exit::OK);
+        assert!(of(Vec::new()).table().contains("not measured"));
+        assert_eq!(of(measured(2.0)).exit_code(), exit::UNEXPECTED);
+    }
+
+    #[test]
+    fn of_an_emulated_machine_only_ratios_are_told() {
+        let report = report(false, 2.0, true);
+        let emulated = Report::new(
+            Machine {
+                accelerator: "tcg".into(),
+                ..Machine::nowhere()
+            },
+            false,
+            report.measurements,
+            report.budgets.into_iter().map(|one| one.budget).collect(),
+            Beside::default(),
+        );
+        let table = emulated.table();
+        assert!(table.contains("emulated"), "{table}");
+        assert!(
+            table.contains("2.00 [2.00-2.00]") && !table.contains(" ns"),
+            "{table}"
+        );
+        assert_eq!(emulated.exit_code(), exit::OK);
+    }
+
+    #[test]
     fn what_could_not_be_told_is_no_pass() {
         assert_eq!(report(false, 1.3, true).exit_code(), exit::NO_VERDICT);
         let mut nothing = report(false, 1.1, true);
         nothing = Report::new(
-            machine(),
+            Machine::nowhere(),
             false,
             Vec::new(),
             nothing.budgets.into_iter().map(|one| one.budget).collect(),
-            None,
+            Beside::default(),
         );
         assert_eq!(nothing.exit_code(), exit::NO_VERDICT);
         assert!(nothing.table().contains("not measured"));

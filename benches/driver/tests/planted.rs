@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use gauntlet_bench::budget::{self, Budget, Verdict};
+use gauntlet_bench::compare::{self, Build, Change};
 use gauntlet_bench::delivery::{self, Plan, Speech};
 use gauntlet_bench::measurement::Measurement;
 use gauntlet_bench::program;
@@ -43,6 +44,47 @@ fn main() -> ExitCode {
             same(noticed(Speech::Speaks)?, Verdict::Met)?;
             same(noticed(Speech::Mute)?, Verdict::Missed)
         }),
+        Trial::test(
+            "a_build_that_asks_a_table_for_every_packet_is_worse",
+            || {
+                let sound = Settings::default();
+                let asking = Settings {
+                    glance: false,
+                    ..Settings::default()
+                };
+                let changes = |today, then| {
+                    let build = |settings| Build {
+                        object: object::OBJECT,
+                        settings,
+                    };
+                    let plan = compare::Plan {
+                        loads: 5,
+                        rounds: 3,
+                    };
+                    let timed = compare::timed(build(today), (build(then), "the same"), plan)?;
+                    let bulk = timed
+                        .iter()
+                        .find(|one| one.measurement.name == "program.bulk");
+                    anyhow::Ok(bulk.map(|one| one.change))
+                };
+                // Noise is no excuse for ever.
+                let becomes = |today, then, meant| {
+                    for _ in 0..3 {
+                        match changes(today, then)? {
+                            Some(change) if change == meant => return Ok(()),
+                            Some(Change::Inconclusive) => {}
+                            other => return Err(format!("{other:?}, {meant:?} was meant").into()),
+                        }
+                    }
+                    Err(Failed::from(format!("cannot be told, {meant:?} was meant")))
+                };
+                becomes(&asking, &sound, Change::Worse)?;
+                match changes(&sound, &sound)? {
+                    Some(Change::Same | Change::Inconclusive) => Ok(()),
+                    other => Err(format!("a build is {other:?} against itself").into()),
+                }
+            },
+        ),
     ];
     if let Err(missing) = privileges::check(true) {
         let required = std::env::var("GAUNTLET_REQUIRE").unwrap_or_default();

@@ -29,7 +29,9 @@ pub const BEGUN: &str = "begun";
 pub const CASES: &str = "cases.ndjson";
 /// Whatever else the suite said.
 pub const LOG: &str = "suite.log";
-/// What `gauntlet repro` or `gauntlet recut` showed.
+/// The figures of [`Task::Bench`], and a page of them, in a folder.
+pub const FIGURES: &str = "bench";
+/// What `gauntlet repro`, `gauntlet recut`, `differential` or `gauntlet-bench` showed.
 pub const SHOWN: &str = "shown.txt";
 /// What the programs cost to load.
 pub const PROGRAMS: &str = "programs.ndjson";
@@ -61,17 +63,32 @@ pub enum Task {
     Repro,
     /// `gauntlet recut`.
     Recut,
+    /// `differential`.
+    Differential,
+    /// `gauntlet-bench`.
+    Bench,
 }
 
 impl Task {
-    const ALL: [Self; 4] = [Self::Test, Self::Run, Self::Repro, Self::Recut];
+    const ALL: [Self; 6] = [
+        Self::Test,
+        Self::Run,
+        Self::Repro,
+        Self::Recut,
+        Self::Differential,
+        Self::Bench,
+    ];
 
-    fn name(self) -> &'static str {
+    /// Its name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
         match self {
             Self::Test => "test",
             Self::Run => "run",
             Self::Repro => "repro",
             Self::Recut => "recut",
+            Self::Differential => "differential",
+            Self::Bench => "bench",
         }
     }
 }

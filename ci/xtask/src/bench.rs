@@ -7,7 +7,11 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use clap::Args;
 
-use crate::{child, exit, paths, run::target_dir, setup};
+use crate::{child, exit, matrix, paths, run::target_dir, setup};
+
+mod baseline;
+
+use baseline::Baseline;
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -18,6 +22,19 @@ pub(crate) struct Options {
     /// Folder for the page and the figures; default: bench, below cargo's target folder
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+
+    /// Against another build of the probe, in one run: better, worse, the same or inconclusive
+    #[arg(long, value_name = "COMMIT")]
+    baseline: Option<String>,
+
+    /// In virtual machines instead, one for each of these kernels: what a packet costs the programs
+    #[arg(
+        long,
+        value_name = "LIST",
+        value_delimiter = ',',
+        conflicts_with = "baseline"
+    )]
+    kernel: Vec<String>,
 }
 
 impl Options {
@@ -26,17 +43,46 @@ impl Options {
         Self {
             quick: true,
             out: None,
+            baseline: None,
+            kernel: Vec::new(),
         }
     }
 }
 
 pub(crate) fn run(options: &Options) -> Result<u8> {
+    let root = paths::repo_root();
+    if !options.kernel.is_empty() {
+        return matrix::bench(&options.kernel, &out(options)?);
+    }
+    let commit = match &options.baseline {
+        None => None,
+        Some(name) => match baseline::commit(&root, name)? {
+            None => {
+                eprintln!("xtask: --baseline: there is no commit {name}");
+                return Ok(exit::USAGE);
+            }
+            found => found,
+        },
+    };
     if let Some(code) = setup::blocked(setup::Scope::Build)? {
         return Ok(code);
     }
-    let root = paths::repo_root();
-    let Some(mut driver) = driver(&root, options)? else {
+    let out = out(options)?;
+    let Some(mut driver) = driver(&root, &out, options)? else {
         return Ok(exit::NO_VERDICT);
+    };
+    // Until the driver has ended.
+    let _baseline = match commit {
+        None => None,
+        Some(commit) => {
+            let Some(built) = Baseline::build(&root, &out, &commit)? else {
+                eprintln!("xtask: the BPF programs of {} do not build", &commit[..12]);
+                return Ok(exit::NO_VERDICT);
+            };
+            driver.arg("--baseline").arg(built.object());
+            driver.args(["--baseline-commit", &built.commit]);
+            Some(built)
+        }
     };
     let status = driver
         .status()
@@ -47,36 +93,57 @@ pub(crate) fn run(options: &Options) -> Result<u8> {
         .unwrap_or(exit::NO_VERDICT))
 }
 
+fn out(options: &Options) -> Result<PathBuf> {
+    match &options.out {
+        Some(out) => Ok(out.clone()),
+        None => Ok(target_dir()?.join("bench")),
+    }
+}
+
 /// The driver, built and ready; `None` where something does not build.
-fn driver(root: &Path, options: &Options) -> Result<Option<Command>> {
+fn driver(root: &Path, out: &Path, options: &Options) -> Result<Option<Command>> {
     let target = target_dir()?;
     // The parser as it would be shipped. The rest spends its time in the kernel, and shares what every other
     // command builds.
-    for arguments in [
-        &[
-            "build",
-            "--release",
-            "-p",
-            "gauntlet-benches",
-            "--bin",
-            "parser_cost",
-        ][..],
-        &["build", "-p", "gauntlet-bench"],
-    ] {
-        if !child::live(child::cargo().args(arguments).current_dir(root))? {
+    let parser = [
+        "build",
+        "--release",
+        "-p",
+        "gauntlet-benches",
+        "--bin",
+        "parser_cost",
+    ];
+    // As it would be shipped, too; a quick run does not wait for that.
+    let watch = [
+        "build",
+        "--release",
+        "-p",
+        "gauntlet-probes",
+        "--bin",
+        "mtls-probe",
+    ];
+    let driver = ["build", "-p", "gauntlet-bench"];
+    let wanted: &[&[&str]] = match (&options.baseline, options.quick) {
+        (Some(_), _) => &[&driver],
+        (None, true) => &[&parser, &driver],
+        (None, false) => &[&parser, &watch, &driver],
+    };
+    for arguments in wanted {
+        if !child::live(child::cargo().args(*arguments).current_dir(root))? {
             return Ok(None);
         }
     }
     let mut driver = child::command(target.join("debug/gauntlet-bench"));
-    driver
-        .arg("--root")
-        .arg(root)
-        .arg("--parser")
-        .arg(target.join("release/parser_cost"))
-        .arg("--out")
-        .arg(options.out.clone().unwrap_or_else(|| target.join("bench")));
+    driver.arg("--root").arg(root).arg("--out").arg(out);
+    if options.baseline.is_none() {
+        driver
+            .arg("--parser")
+            .arg(target.join("release/parser_cost"));
+    }
     if options.quick {
         driver.arg("--quick");
+    } else if options.baseline.is_none() {
+        driver.arg("--watch").arg(target.join("release/mtls-probe"));
     }
     Ok(Some(driver))
 }

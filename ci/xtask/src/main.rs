@@ -40,6 +40,10 @@ enum Task {
         /// Also install what only some commands need (cargo-fuzz, cargo-mutants, cargo-llvm-cov, vmtest)
         #[arg(long)]
         all: bool,
+        /// Also build the program by which BoringSSL takes part in the suite, which takes minutes, and install what
+        /// only that needs
+        #[arg(long, conflicts_with = "all")]
+        boring: bool,
     },
     /// Set up, build, then `gauntlet run`: the main job
     Run {
@@ -76,8 +80,14 @@ fn main() -> ExitCode {
         Err(code) => return code,
     };
     let result = match task {
-        Task::Setup { all: true } => setup::ensure(setup::Scope::All).map(setup::report),
-        Task::Setup { all: false } => setup::ensure(setup::Scope::Build).map(setup::report),
+        Task::Setup { all, boring } => {
+            let scope = match (all, boring) {
+                (true, _) => setup::Scope::All,
+                (false, true) => setup::Scope::Boring,
+                (false, false) => setup::Scope::Build,
+            };
+            setup::ensure(scope).map(setup::report)
+        }
         Task::Run { filters, args } => run::run(&filters, &args),
         Task::Test => gates::run(),
         Task::Fuzz(options) => fuzz::run(&options),

@@ -23,7 +23,20 @@ pub trait Frame {
 
 /// A connection, the same for both directions: the end with the lower port, and where both have the
 /// same, the lower address, comes first. IPv4 addresses are IPv4-mapped (RFC 4291 section 2.5.5.2).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    FromBytes,
+    IntoBytes,
+    Immutable,
+    KnownLayout,
+)]
 #[repr(C)]
 pub struct FlowKey {
     /// Addresses of both ends.

@@ -21,7 +21,20 @@ pub const WINDOW_SPACE: usize = WINDOW + KEEP_STEP;
 pub const PIECES: usize = 8;
 
 /// One direction of one connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    FromBytes,
+    IntoBytes,
+    Immutable,
+    KnownLayout,
+)]
 #[repr(C)]
 pub struct WindowKey {
     /// The connection.

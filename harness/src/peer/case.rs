@@ -61,7 +61,8 @@ pub struct Endpoints {
 pub struct Outcome {
     /// `ok`, or the first error: of rustls in its `Debug` form (`AlertReceived(UnknownCA)`), of OpenSSL as
     /// `SSL_get_error` and its error queue say it (`SSL_ERROR_SSL(1) 20:1048(tlsv1 alert unknown ca)`), of
-    /// a program in its own words (`GnuTLS received alert 48 (CA is unknown): ..`, `Go: remote error: ..`), of
+    /// a program in its own words (`GnuTLS received alert 48 (CA is unknown): ..`, `Go: remote error: ..`,
+    /// `BoringSSL: SSL_ERROR_SSL(1) ..`), of
     /// the system by its kind (`ConnectionReset`, `UnexpectedEof`), `timeout` when its patience ended,
     /// `deadline since`, when and what, when the case's did, `NotResumed`, `EarlyDataRejected`, `NoConnection`.
     pub text: String,

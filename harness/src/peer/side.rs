@@ -90,7 +90,7 @@ impl<'a> Side<'a> {
         check(peer).map_err(|source| PeerError::Script { role, source })?;
         let endpoint = match peer.stack {
             Stack::Rustls | Stack::OpenSsl => Some(configure(peer, &m.scenario.client)?),
-            Stack::Raw | Stack::GnuTls | Stack::Go => None,
+            Stack::Raw | Stack::GnuTls | Stack::Go | Stack::Boring => None,
         };
         let program = if peer.stack.is_program() {
             let setting = Setting {

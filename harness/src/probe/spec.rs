@@ -1,12 +1,13 @@
 //! `--probe`: which probe to judge, and the program that is.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use gauntlet_wire::class::Class;
 
 use super::stall_after;
+use crate::built;
 use crate::scenario::Beside;
 
 /// The shipped program's file name.
@@ -129,15 +130,8 @@ impl Spec {
     }
 }
 
-/// Beside this program, or one folder up, where cargo puts programs when it runs tests.
 fn shipped() -> Result<PathBuf, SpecError> {
-    let here = std::env::current_exe().unwrap_or_default();
-    let folders: Vec<PathBuf> = here
-        .ancestors()
-        .skip(1)
-        .take(2)
-        .map(Path::to_path_buf)
-        .collect();
+    let folders = built::folders();
     folders
         .iter()
         .map(|folder| folder.join(SHIPPED))

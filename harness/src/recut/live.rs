@@ -16,7 +16,7 @@ use gauntlet_probes::clock;
 use gauntlet_probes::interfaces::Selection;
 use gauntlet_probes::load::Settings;
 use gauntlet_probes::probe::{Counts, Probe, ProbeError};
-use gauntlet_probes::replay_engine::Engine;
+use gauntlet_probes::replay_engine::{Engine, UnderWay};
 use gauntlet_wire as wire;
 use gauntlet_wire::event::Event;
 use nix::ifaddrs::getifaddrs;
@@ -155,6 +155,10 @@ impl Engine for Live {
 
     fn counts(&mut self) -> Result<Counts, ProbeError> {
         self.probe.counts()
+    }
+
+    fn under_way(&mut self) -> Result<UnderWay, ProbeError> {
+        self.probe.under_way()
     }
 }
 

@@ -204,7 +204,7 @@ impl Stack {
     /// Whether it is a program of its own, which this machine may not have.
     #[must_use]
     pub fn is_program(self) -> bool {
-        matches!(self, Self::GnuTls | Self::Go)
+        matches!(self, Self::GnuTls | Self::Go | Self::Boring)
     }
 
     /// Whether its cases come on top of those of rustls, and need not be run at every place.
@@ -221,6 +221,7 @@ impl Stack {
             Self::Raw => "raw",
             Self::GnuTls => "gnutls",
             Self::Go => "go",
+            Self::Boring => "boring",
         }
     }
 
@@ -232,6 +233,7 @@ impl Stack {
             Self::Raw,
             Self::GnuTls,
             Self::Go,
+            Self::Boring,
         ]
         .into_iter()
         .find(|stack| stack.as_str() == name)

@@ -94,7 +94,7 @@ pub enum Network {
 #[serde(deny_unknown_fields, default)]
 pub struct Peer {
     /// Who speaks: `rustls` (through tokio-rustls), `openssl` (the system's libssl), `raw` (a plain socket; never
-    /// says TLS by itself), or a program of its own, where it is installed: `gnutls`, `go`.
+    /// says TLS by itself), or a program of its own, where it is installed: `gnutls`, `go`, `boring`.
     pub stack: Stack,
     /// TLS versions offered or accepted; default: the version of the case (both for `any`).
     pub versions: Option<Vec<Tls>>,
@@ -167,6 +167,8 @@ pub enum Stack {
     GnuTls,
     /// Go's crypto/tls, by a program of ours.
     Go,
+    /// BoringSSL, by a program of ours.
+    Boring,
 }
 
 /// A certificate made by rcgen for the case. Defaults are all good.

@@ -1,5 +1,6 @@
 //! What a test needs that not every machine has. A test that cannot run here is ignored when the list
-//! is made, with the reason; where `GAUNTLET_REQUIRE` names it (`bpf`, `netem`, `library`, `gnutls`, `go`) it
+//! is made, with the reason; where `GAUNTLET_REQUIRE` names it (`bpf`, `netem`, `library`, `gnutls`, `go`,
+//! `boring`) it
 //! fails instead.
 
 use std::collections::BTreeMap;

@@ -1,5 +1,6 @@
 //! What TLS libraries themselves say: probes inside OpenSSL, BoringSSL and GnuTLS, wherever a process of
-//! this machine has them as a shared library, and their words joined to what the wire showed.
+//! this machine has them as a shared library, or in a program that is named, and their words joined to what the wire
+//! showed.
 //!
 //! | module | does |
 //! |---|---|
@@ -14,8 +15,8 @@
 //! | [`ruling`] | what the words mean for the event |
 //! | [`names`] | numbers of libraries -> their own texts, and the alerts they send for them |
 //!
-//! Statically linked libraries (Go, rustls, most of BoringSSL) have no symbols to hold on to, and are not
-//! probed.
+//! Of a program that a library is linked into, the file has to be named: it may be any, and is probed only if it has
+//! its symbols. Go and rustls are not probed.
 //!
 //! # Kernel
 //! 5.10 with BTF; CAP_SYS_PTRACE to see what other users' processes have mapped, CAP_SYS_ADMIN or

@@ -78,7 +78,7 @@ pub fn alert(word: &Word, version: u16) -> Option<Alert> {
                 return Some(Alert::Received(received));
             }
             if word.code == known.verify_failed {
-                return alert_of_verify_error(word.verify_error).map(Alert::Sent);
+                return alert_of_verify_error(stack, word.verify_error).map(Alert::Sent);
             }
             // certificate_required is TLS 1.3's (RFC 8446 section 6.2).
             let no_certificate = if version == record::TLS1_3 {
@@ -127,9 +127,23 @@ pub fn verify_failed(word: &Word) -> bool {
         && known.is_some_and(|known| word.code == known.verify_failed)
 }
 
-/// The alert that OpenSSL sends for an X509_V_ERR of its verification; `None` for no error. A verification
+/// The alert that a stack sends for an X509_V_ERR of its verification; `None` for no error. A verification
 /// callback of the application may have chosen the error, never the alert.
-fn alert_of_verify_error(error: u32) -> Option<u8> {
+fn alert_of_verify_error(stack: Stack, error: u32) -> Option<u8> {
+    // Where BoringSSL (SSL_alert_from_verify_result) differs from OpenSSL.
+    if stack == Stack::BoringSsl {
+        match error {
+            // not yet valid
+            9 | 11 => return Some(alert::CERTIFICATE_EXPIRED),
+            // an invalid CA
+            24 => return Some(alert::UNKNOWN_CA),
+            // invalid call, store lookup
+            65 | 66 => return Some(80),
+            // numbers that it does not have
+            67.. => return Some(46),
+            _ => {}
+        }
+    }
     Some(match error {
         0 => return None,
         // unspecified, out of memory, invalid call, store lookup

@@ -1,5 +1,6 @@
 //! From a library's file to the places in it that are probed: which TLS library it is, by the functions
-//! that it exports, and at which offset each of these begins.
+//! that it exports, and at which offset each of these begins. A program that a library is linked into is as good,
+//! as long as nobody has stripped it of its symbols.
 //!
 //! Refuses to know a library by its name, its version or its code: where a symbol is missing, so is its
 //! probe.
@@ -32,12 +33,14 @@ pub struct Point {
     pub offset: u64,
 }
 
-/// What a library must export to be probed so, and what is attached to what.
+/// What a library must have to be probed so, and what is attached to what.
 struct Table {
     /// All of these are there,
     has: &'static [&'static str],
     /// and none of these.
     lacks: &'static [&'static str],
+    /// Whose code it is, where others have functions of the same names.
+    family: Option<Family>,
     points: &'static [(&'static str, &'static [&'static str])],
     /// For [`Depth::Calls`] on top.
     deep: &'static [(&'static str, &'static [&'static str])],
@@ -46,16 +49,25 @@ struct Table {
 const HANDSHAKES: &[&str] = &["SSL_do_handshake", "SSL_connect", "SSL_accept"];
 const READS: &[&str] = &["SSL_read", "SSL_read_ex", "SSL_peek", "SSL_peek_ex"];
 const WRITES: &[&str] = &["SSL_write", "SSL_write_ex"];
-/// Exported by BoringSSL only.
-const BORING_SSL: &str = "SSL_CTX_set_custom_verify";
-/// Exported by BoringSSL only.
-const BORING_CRYPTO: &str = "BORINGSSL_self_test";
+
+/// Whose functions of OpenSSL's names they are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Family {
+    BoringSsl,
+    OpenSsl,
+}
+
+/// Exported by BoringSSL's libssl and libcrypto only.
+const BORINGSSL: [&str; 2] = ["SSL_CTX_set_custom_verify", "BORINGSSL_self_test"];
+/// How the names of BoringSSL's own namespace begin: what is linked into a program may have neither of the above.
+const BORINGSSL_NAMESPACE: &str = "_ZN4bssl";
 
 const TABLES: [Table; 6] = [
     // libssl of OpenSSL
     Table {
         has: &["SSL_do_handshake", "SSL_get_error"],
-        lacks: &[BORING_SSL],
+        lacks: &[],
+        family: Some(Family::OpenSsl),
         points: &[
             ("openssl_handshake", HANDSHAKES),
             ("openssl_return", HANDSHAKES),
@@ -72,8 +84,9 @@ const TABLES: [Table; 6] = [
     },
     // libssl of BoringSSL
     Table {
-        has: &["SSL_do_handshake", "SSL_get_error", BORING_SSL],
+        has: &["SSL_do_handshake", "SSL_get_error"],
         lacks: &[],
+        family: Some(Family::BoringSsl),
         points: &[
             ("boringssl_handshake", HANDSHAKES),
             ("openssl_return", HANDSHAKES),
@@ -92,6 +105,7 @@ const TABLES: [Table; 6] = [
     Table {
         has: &["ERR_vset_error"],
         lacks: &[],
+        family: Some(Family::OpenSsl),
         points: &[
             ("openssl3_raise", &["ERR_vset_error"]),
             ("x509_get_error_return", &["X509_STORE_CTX_get_error"]),
@@ -101,7 +115,8 @@ const TABLES: [Table; 6] = [
     // libcrypto of OpenSSL 1.1
     Table {
         has: &["ERR_put_error"],
-        lacks: &["ERR_vset_error", BORING_CRYPTO],
+        lacks: &["ERR_vset_error"],
+        family: Some(Family::OpenSsl),
         points: &[
             ("openssl1_raise", &["ERR_put_error"]),
             ("x509_get_error_return", &["X509_STORE_CTX_get_error"]),
@@ -110,8 +125,9 @@ const TABLES: [Table; 6] = [
     },
     // libcrypto of BoringSSL
     Table {
-        has: &["ERR_put_error", BORING_CRYPTO],
-        lacks: &["ERR_vset_error"],
+        has: &["ERR_put_error"],
+        lacks: &[],
+        family: Some(Family::BoringSsl),
         points: &[
             ("boringssl_raise", &["ERR_put_error"]),
             ("x509_get_error_return", &["X509_STORE_CTX_get_error"]),
@@ -122,6 +138,7 @@ const TABLES: [Table; 6] = [
     Table {
         has: &["gnutls_handshake"],
         lacks: &[],
+        family: None,
         points: &[
             ("gnutls_handshake", &["gnutls_handshake"]),
             ("gnutls_return", &["gnutls_handshake"]),
@@ -147,8 +164,9 @@ const TABLES: [Table; 6] = [
 /// When it is no ELF file.
 pub fn points(file: &[u8], depth: Depth) -> Result<Vec<Point>, object::Error> {
     let file = File::parse(file)?;
-    let exported: HashMap<&str, u64> = file
-        .dynamic_symbols()
+    let symbols: HashMap<&str, u64> = file
+        .symbols()
+        .chain(file.dynamic_symbols())
         .filter(|symbol| symbol.is_definition() && symbol.kind() == SymbolKind::Text)
         .filter_map(|symbol| Some((symbol.name().ok()?, symbol.address())))
         .collect();
@@ -159,10 +177,17 @@ pub fn points(file: &[u8], depth: Depth) -> Result<Vec<Point>, object::Error> {
             (within < length).then_some(begin + within)
         })
     };
-    let has = |name: &&str| exported.contains_key(*name);
+    let has = |name: &&str| symbols.contains_key(*name);
+    let named = |name: &&str| name.starts_with(BORINGSSL_NAMESPACE);
+    let family = if BORINGSSL.iter().any(has) || symbols.keys().any(named) {
+        Family::BoringSsl
+    } else {
+        Family::OpenSsl
+    };
     let mut points = Vec::new();
     for table in TABLES {
-        if !table.has.iter().all(has) || table.lacks.iter().any(has) {
+        let another = table.family.is_some_and(|known| known != family);
+        if another || !table.has.iter().all(has) || table.lacks.iter().any(has) {
             continue;
         }
         let deep = if depth == Depth::Calls {
@@ -172,7 +197,7 @@ pub fn points(file: &[u8], depth: Depth) -> Result<Vec<Point>, object::Error> {
         };
         for (program, functions) in table.points.iter().chain(deep) {
             for function in *functions {
-                let at = exported.get(function).copied().and_then(offset);
+                let at = symbols.get(function).copied().and_then(offset);
                 points.extend(at.map(|offset| Point {
                     program,
                     function,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use gauntlet_wire::event::Event;
 
-use super::Engine;
+use super::{Engine, UnderWay};
 use crate::host::Host;
 use crate::load::Settings;
 use crate::probe::{Counts, ProbeError};
@@ -37,5 +37,9 @@ impl Engine for HostEngine {
 
     fn counts(&mut self) -> Result<Counts, ProbeError> {
         Ok(self.0.counts())
+    }
+
+    fn under_way(&mut self) -> Result<UnderWay, ProbeError> {
+        Ok(self.0.under_way())
     }
 }

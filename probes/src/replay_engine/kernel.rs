@@ -12,7 +12,7 @@ use gauntlet_wire::packet::{self, FlowKey, Parsed};
 use gauntlet_wire::segment::Segment;
 use zerocopy::FromZeros as _;
 
-use super::Engine;
+use super::{Engine, UnderWay};
 use crate::load::Settings;
 use crate::probe::{Counts, Probe, ProbeError};
 
@@ -93,5 +93,15 @@ impl Engine for Kernel {
 
     fn counts(&mut self) -> Result<Counts, ProbeError> {
         self.probe.counts()
+    }
+
+    fn under_way(&mut self) -> Result<UnderWay, ProbeError> {
+        let mut under_way = self.probe.under_way()?;
+        for (key, flow) in &mut under_way.flows {
+            if let Some((on, _)) = self.opened.get(key) {
+                flow.ifindex = *on;
+            }
+        }
+        Ok(under_way)
     }
 }

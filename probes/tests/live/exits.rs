@@ -102,7 +102,7 @@ const REFUSED: &[(&[&str], i32, &str)] = &[
     (
         &["--library", "/proc/self/exe"],
         64,
-        "mtls-probe: invalid value '/proc/self/exe' for '--library <auto|deep|off|FILE>': it exports no function",
+        "mtls-probe: invalid value '/proc/self/exe' for '--library <auto|deep|off|FILE>': its symbols name no function",
     ),
     (
         &["--nonsense"],

@@ -25,8 +25,8 @@ use crate::raw::{UNKNOWN_CA, fail};
 use crate::stand::{SERVER, SERVER_V4, Stand, server_addresses};
 use crate::watch::{PATIENCE, Watch, lines};
 
-const PORT: u16 = 443;
-const NAME: &str = "api.internal";
+pub(crate) const PORT: u16 = 443;
+pub(crate) const NAME: &str = "api.internal";
 const BEACON: &str = "beacon.internal";
 
 /// A rejection: by whom, what is wrong with the other's certificate, and what everybody calls that.
@@ -161,7 +161,7 @@ fn version(minor: u8) -> &'static str {
 /// and where a client is told that it was rejected.
 const DEEP: &[&str] = &["-i", SERVER, "--library", "deep"];
 
-const VERIFY: &[&str] = &["-Verify", "1", "-verify_return_error", "-CAfile", "ca.crt"];
+pub(crate) const VERIFY: &[&str] = &["-Verify", "1", "-verify_return_error", "-CAfile", "ca.crt"];
 
 /// One case, over IPv4 and IPv6: the alert, the class and the rejecting side's own reason.
 fn rejection(case: &Case, minor: u8) -> Result<(), Failed> {
@@ -212,7 +212,7 @@ fn rejection(case: &Case, minor: u8) -> Result<(), Failed> {
 
 /// Nothing but what was expected. (Words that found no event may be another trial's: libraries are
 /// probed on the whole machine.)
-fn quiet(watch: Watch, events: usize) -> Result<(), Failed> {
+pub(crate) fn quiet(watch: Watch, events: usize) -> Result<(), Failed> {
     let ended = watch.finish()?;
     let sound = ended.events.len() == events
         && ended.lost() == 0
@@ -229,7 +229,7 @@ fn quiet(watch: Watch, events: usize) -> Result<(), Failed> {
         .ok_or_else(|| format!("{events} events were expected: {ended:?}").into())
 }
 
-fn beacon(stand: &Stand, watch: &mut Watch, address: IpAddr) -> Result<(), Failed> {
+pub(crate) fn beacon(stand: &Stand, watch: &mut Watch, address: IpAddr) -> Result<(), Failed> {
     fail(stand, address, BEACON, UNKNOWN_CA)?;
     let event = watch.event_of(BEACON)?;
     // No library had a part in it.
@@ -261,7 +261,7 @@ fn missing_certificate() -> Result<(), Failed> {
 }
 
 /// A copy of the system's OpenSSL, which only those processes use that are told to.
-struct Copy(tempfile::TempDir);
+pub(crate) struct Copy(tempfile::TempDir);
 
 impl Copy {
     fn new() -> Result<Self, Failed> {
@@ -784,7 +784,7 @@ fn gnutls_is_told() -> Result<(), Failed> {
 
 /// A folder of certificates and keys, as PEM: `ca`, `other` (CAs), and `good`, `expired`, `early` by `ca`,
 /// `stranger` by `other`.
-fn certificates() -> &'static Path {
+pub(crate) fn certificates() -> &'static Path {
     static FOLDER: OnceLock<tempfile::TempDir> = OnceLock::new();
     let folder = FOLDER.get_or_init(|| {
         let folder = tempfile::tempdir().expect("a folder");
@@ -830,13 +830,13 @@ fn certificates() -> &'static Path {
 }
 
 /// A server, killed when dropped.
-struct Server {
+pub(crate) struct Server {
     child: Child,
 }
 
 impl Server {
     /// `openssl s_server`, accepting; with this copy of the library, or the system's.
-    fn start(
+    pub(crate) fn start(
         stand: &Stand,
         certificate: &str,
         arguments: &[&str],
@@ -881,14 +881,14 @@ fn openssl(copy: Option<&Copy>) -> Command {
 }
 
 /// A client that ends by itself, killed when dropped.
-struct Client {
+pub(crate) struct Client {
     child: Child,
     said: Receiver<String>,
 }
 
 impl Client {
     /// `openssl s_client`, which believes in `ca` and shows this certificate, if any.
-    fn start(
+    pub(crate) fn start(
         stand: &Stand,
         address: IpAddr,
         certificate: &str,
@@ -940,7 +940,7 @@ impl Client {
     }
 
     /// It gives up by itself.
-    fn ended(mut self) -> Result<(), Failed> {
+    pub(crate) fn ended(mut self) -> Result<(), Failed> {
         while self.said.recv_timeout(PATIENCE).is_ok() {}
         self.child.wait()?;
         Ok(())

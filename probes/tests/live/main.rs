@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `openssl` | what Debian's `openssl s_server` and `s_client` do to each other is named |
 //! | `library` | what their libraries say of it is joined to it, and nothing else is |
+//! | `boring` | so is what BoringSSL says, inside a program that is named |
 //! | `cgroup` | the sockets of a cgroup are watched, once, and nobody else's |
 //! | `clsact`, `tcx` | attaching, and what is left after every kind of end |
 //! | `exits` | privileges, bad usage, signals, exit codes, one clear line |
@@ -19,6 +20,7 @@
 //! Needs root, `openssl` and `ip`. Without them the trials are shown as ignored, with the reason, and
 //! the run fails when `GAUNTLET_REQUIRE=bpf` says that this machine must be able to run them.
 
+mod boring;
 mod cgroup;
 mod clsact;
 mod exits;
@@ -56,6 +58,7 @@ fn main() -> ExitCode {
         namespaces::trials(),
         keylog::trials(),
         library::trials(),
+        boring::trials(),
         losses::trials(),
         paths::trials(),
         replay::trials(),

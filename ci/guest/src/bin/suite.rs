@@ -12,9 +12,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use gauntlet_guest::protocol::{
-    BEGUN, CASES, END, FAULT, Fault, LOG, MEMORY, PROGRAMS, PROGRAMS_LOG, REFUSED, REQUEST,
-    RESULTS_FOLDER, RESULTS_TAG, Request, SHOWN, SYSTEM_PROGRAMS, TERMINAL, Task, Terminal,
-    VERIFIER, end_marker,
+    BEGUN, CASES, END, FAULT, FIGURES, Fault, LOG, MEMORY, PROGRAMS, PROGRAMS_LOG, REFUSED,
+    REQUEST, RESULTS_FOLDER, RESULTS_TAG, Request, SHOWN, SYSTEM_PROGRAMS, TERMINAL, Task,
+    Terminal, VERIFIER, end_marker,
 };
 use nix::mount::{MsFlags, mount};
 use nix::unistd::{pause, sync};
@@ -76,6 +76,8 @@ fn run() -> Result<i32> {
     let code = match request.task {
         Task::Repro => place.repro(results, &request.arguments)?,
         Task::Recut => place.recut(results, &request.arguments)?,
+        Task::Differential => place.differential(results, &request.arguments)?,
+        Task::Bench => place.bench(results, &request.arguments)?,
         Task::Test | Task::Run => {
             // A refusal is part of the result, and the suite shows it again in each case.
             place.programs(results)?;
@@ -215,6 +217,31 @@ impl Place {
             .stdout(create(&results.join(SHOWN))?)
             .stderr(create(&results.join(LOG))?);
         finish(&mut recut)
+    }
+
+    /// Kernel and host build on the same packets, many of them.
+    fn differential(&self, results: &Path, arguments: &[String]) -> Result<i32> {
+        let mut differential = Command::new(self.bin.join("differential"));
+        differential
+            .arg(&self.repository)
+            .args(arguments)
+            .stdout(create(&results.join(SHOWN))?)
+            .stderr(create(&results.join(LOG))?);
+        finish(&mut differential)
+    }
+
+    /// `gauntlet-bench`.
+    fn bench(&self, results: &Path, arguments: &[String]) -> Result<i32> {
+        let mut bench = Command::new(self.bin.join("gauntlet-bench"));
+        bench
+            .arg("--root")
+            .arg(&self.repository)
+            .arg("--out")
+            .arg(results.join(FIGURES))
+            .args(arguments)
+            .stdout(create(&results.join(SHOWN))?)
+            .stderr(create(&results.join(LOG))?);
+        finish(&mut bench)
     }
 
     fn gauntlet(&self, command: &str, results: &Path) -> Command {

@@ -15,8 +15,10 @@ use serde::Deserialize;
 use crate::{child, exit, machine, paths, setup};
 
 mod finding;
+mod long;
 mod progress;
 
+pub(crate) use long::build as build_long;
 use progress::Ended;
 
 /// The target whose law is wrong on purpose: only `--smoke` runs it, and wants it found out.
@@ -39,8 +41,12 @@ pub(crate) struct Options {
     /// Without AddressSanitizer: several times as fast
     #[arg(long)]
     no_asan: bool,
+    /// Instead of libFuzzer, of `kernel` and `conversation` only: N packets of conversations from a seed, on every
+    /// core
+    #[arg(long, value_name = "N", requires = "target", conflicts_with_all = ["seconds", "no_asan", "seeds"], value_parser = clap::value_parser!(u64).range(1..))]
+    packets: Option<u64>,
     /// Every target for three seconds, and one whose law is wrong on purpose and must be found out
-    #[arg(long, conflicts_with_all = ["target", "seeds"])]
+    #[arg(long, conflicts_with_all = ["target", "seeds", "packets"])]
     smoke: bool,
     /// Only make the seeds, from the recordings and scenarios
     #[arg(long)]
@@ -76,6 +82,9 @@ pub(crate) fn run(options: &Options) -> Result<u8> {
     if targets.is_empty() {
         eprintln!("xtask: fuzz/Cargo.toml has no [[bin]], nothing was fuzzed");
         return Ok(exit::NO_VERDICT);
+    }
+    if let (Some(packets), [target]) = (options.packets, &targets[..]) {
+        return long::run(&root, target, packets, options.seed);
     }
     if let Some(code) = setup::blocked(setup::Scope::Fuzz)? {
         return Ok(code);

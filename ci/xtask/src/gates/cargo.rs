@@ -9,7 +9,7 @@ use super::{Finding, Verdict, test_output};
 use crate::child;
 
 /// Workspaces of their own, which `--workspace` does not reach.
-const SEPARATE: [&str; 2] = ["ebpf/programs", "fuzz"];
+const SEPARATE: [&str; 3] = ["ebpf/programs", "fuzz", "harness/boring"];
 
 pub(super) fn fmt(root: &Path) -> Result<Verdict> {
     let check = |dir: &Path| {

@@ -2,7 +2,7 @@
 //! and those of `ci/guest`, linked statically. Or all of them as they were built before, elsewhere.
 
 use std::{
-    fs,
+    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -10,8 +10,8 @@ use anyhow::{Context, Result};
 use gauntlet_guest::protocol;
 use serde_json::Value;
 
-use super::folder::{GUEST, UNDER_TEST, root};
-use crate::{child, paths, run};
+use super::folder::{GUEST, OPTIONAL, UNDER_TEST, root};
+use crate::{child, fuzz, paths, run};
 
 /// An initramfs has no libraries to link to, and glibc's static ones come with its headers.
 const TARGET: &str = "x86_64-unknown-linux-gnu";
@@ -27,6 +27,41 @@ const PROBE: &str = "mtls-probe";
 pub(crate) fn build() -> Result<Option<PathBuf>> {
     let mut commands = child::cargo();
     commands.args(["build", "--bin", "gauntlet", "--bin", PROBE]);
+    if !child::live(in_target_dir(&mut commands))? || !guest()? {
+        return Ok(None);
+    }
+    let Some(suite) = suite()? else {
+        return Ok(None);
+    };
+    let bin = bin()?;
+    let built = run::target_dir()?.join("debug");
+    place(&suite, &bin.join(SUITE))?;
+    for name in UNDER_TEST.into_iter().filter(|name| *name != SUITE) {
+        place(&built.join(name), &bin.join(name))?;
+    }
+    place_optional(&built, &bin)?;
+    Ok(Some(bin))
+}
+
+/// The same, of what measures: as [`crate::bench`] builds it, and as guests run it.
+///
+/// # Errors
+/// As [`build`].
+pub(crate) fn bench() -> Result<Option<PathBuf>> {
+    const DRIVER: &str = "gauntlet-bench";
+    let mut driver = child::cargo();
+    driver.args(["build", "--package", DRIVER]);
+    if !child::live(in_target_dir(&mut driver))? || !guest()? {
+        return Ok(None);
+    }
+    let bin = bin()?;
+    let built = run::target_dir()?.join("debug");
+    place(&built.join(DRIVER), &bin.join(DRIVER))?;
+    Ok(Some(bin))
+}
+
+/// The programs of `ci/guest`; `false` when they do not build.
+fn guest() -> Result<bool> {
     let static_folder = root().join("build");
     let mut guest = child::cargo();
     guest
@@ -42,25 +77,17 @@ pub(crate) fn build() -> Result<Option<PathBuf>> {
         .current_dir(paths::repo_root())
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
         .env("RUSTFLAGS", "-C target-feature=+crt-static");
-    if !child::live(in_target_dir(&mut commands))? || !child::live(&mut guest)? {
-        return Ok(None);
+    if !child::live(&mut guest)? {
+        return Ok(false);
     }
-    let Some(suite) = suite()? else {
-        return Ok(None);
-    };
     let bin = bin()?;
-    let built = run::target_dir()?.join("debug");
-    place(&suite, &bin.join(SUITE))?;
-    for name in UNDER_TEST.into_iter().filter(|name| *name != SUITE) {
-        place(&built.join(name), &bin.join(name))?;
-    }
     for name in GUEST {
         place(
             &static_folder.join(TARGET).join("debug").join(name),
             &bin.join(name),
         )?;
     }
-    Ok(Some(bin))
+    Ok(true)
 }
 
 /// Puts programs that were built before in their place.
@@ -81,6 +108,7 @@ pub(crate) fn prebuilt(from: &Path) -> Result<PathBuf> {
         for name in names {
             place(&from.join(name), &bin.join(name))?;
         }
+        place_optional(from, &bin)?;
     }
     Ok(bin)
 }
@@ -106,6 +134,22 @@ pub(crate) fn refused() -> Result<Option<PathBuf>> {
     place(&target.join("debug").join(PROBE), &bin.join(PROBE))?;
     place(&bin.join("..").join(SUITE), &bin.join(SUITE))?;
     Ok(Some(bin))
+}
+
+/// What kernel and host are compared with, beside the others. `false`: it does not build.
+///
+/// # Errors
+/// As [`build`].
+pub(crate) fn differential() -> Result<bool> {
+    const NAME: &str = "differential";
+    if !fuzz::build_long(&paths::repo_root())? {
+        return Ok(false);
+    }
+    place(
+        &run::target_dir()?.join("release").join(NAME),
+        &bin()?.join(NAME),
+    )?;
+    Ok(true)
 }
 
 /// The very file that `cargo test` runs.
@@ -147,6 +191,20 @@ fn bin() -> Result<PathBuf> {
     let bin = root().join("bin");
     fs::create_dir_all(&bin).with_context(|| format!("cannot create {}", bin.display()))?;
     Ok(bin)
+}
+
+/// What nobody has built must not be there from before: the guest would run what the host no longer has.
+fn place_optional(from: &Path, bin: &Path) -> Result<()> {
+    let to = bin.join(OPTIONAL);
+    if from.join(OPTIONAL).is_file() {
+        return place(&from.join(OPTIONAL), &to);
+    }
+    match fs::remove_file(&to) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", to.display()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Copies beside the place and renames: a program that is running cannot be written.

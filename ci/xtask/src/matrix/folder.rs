@@ -25,6 +25,8 @@ use crate::paths;
 
 /// The programs that lie in `bin/`, and what builds them.
 pub(crate) const UNDER_TEST: [&str; 3] = ["conformance", "gauntlet", "mtls-probe"];
+/// A program under test that is there only where somebody built it.
+pub(crate) const OPTIONAL: &str = "gauntlet-boring-peer";
 pub(crate) const GUEST: [&str; 3] = ["gauntlet-init", "gauntlet-qemu", "gauntlet-suite"];
 
 pub(crate) fn root() -> PathBuf {

@@ -18,6 +18,7 @@ use anyhow::{Context, Result};
 use gauntlet_guest::qemu::Accelerator;
 
 mod accelerator;
+mod bench;
 mod build;
 mod collect;
 mod console;
@@ -52,6 +53,7 @@ use report::Run;
 use results::Results;
 use verdict::{Judgement, Seen, Verdict};
 
+pub(crate) use bench::bench;
 pub(crate) use gate::{faults_gate, gate, recut_gate};
 pub(crate) use instead::instead;
 pub(crate) use options::Options;
@@ -225,7 +227,7 @@ fn runs(options: &Options, selected: &[&series::Series]) -> Result<Ended> {
             };
             return Ok(Ended::Early(code));
         }
-        if options.recut.is_some() {
+        if options.recut.is_some() || options.differential.is_some() {
             // A kernel that could not be had is as red as one that fails.
             let code = recut::recut(&targets, options, limit)?;
             return Ok(Ended::Early(if runs.is_empty() {
@@ -266,7 +268,9 @@ fn programs(options: &Options) -> Result<Option<PathBuf>> {
     let Some(bin) = build::build()? else {
         return Ok(None);
     };
-    if options.faults && build::refused()?.is_none() {
+    if options.faults && build::refused()?.is_none()
+        || options.differential.is_some() && !build::differential()?
+    {
         return Ok(None);
     }
     Ok(Some(bin))

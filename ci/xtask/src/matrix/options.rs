@@ -44,12 +44,16 @@ pub(crate) struct Options {
     /// the programs in the kernel and the same code on the host (`gauntlet recut`)
     #[arg(long, value_name = "N", conflicts_with_all = ["repro", "prepare", "faults", "build", "junit", "summary", "exact"])]
     pub(super) recut: Option<u64>,
+    /// Instead of the suite: N packets of conversations from the seed through the programs in the kernel and the
+    /// same code on the host (`cargo xtask fuzz kernel --packets N`)
+    #[arg(long, value_name = "N", conflicts_with_all = ["repro", "recut", "prepare", "prebuilt", "faults", "build", "junit", "summary", "exact", "filters"])]
+    pub(super) differential: Option<u64>,
     /// With --recut: only cases that fail
     #[arg(long, requires = "recut")]
     pub(super) failing: bool,
     /// Run nothing: read what runs with --format ndjson printed, from the files in this folder, and be
     /// red unless every kernel is among them and green
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["repro", "recut", "prepare", "faults", "build", "prebuilt", "kernel_image"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["repro", "recut", "differential", "prepare", "faults", "build", "prebuilt", "kernel_image"])]
     pub(super) collect: Option<PathBuf>,
     /// Instead of the suite: guests that go wrong on purpose, each of which has to be told as that
     #[arg(long, conflicts_with = "prebuilt")]
@@ -119,6 +123,9 @@ impl Options {
                 Task::Recut,
                 [&self.filters[..], &ways[..], failing].concat(),
             )
+        } else if let Some(packets) = &self.differential {
+            let packets = ["--packets", &packets.to_string()].map(String::from);
+            (Task::Differential, packets.into())
         } else if let Some(more) = &self.gauntlet_run {
             (Task::Run, [self.selection(), more.clone()].concat())
         } else {
@@ -164,6 +171,13 @@ mod tests {
         };
         assert_eq!(recut.request().task, Task::Recut);
         assert_eq!(words(&recut), "a --engine both --ways 10 --seed 7");
+        let differential = Options {
+            differential: Some(10),
+            seed: 7,
+            ..Options::default()
+        };
+        assert_eq!(differential.request().task, Task::Differential);
+        assert_eq!(words(&differential), "--packets 10 --seed 7");
         let repro = Options {
             repro: Some("a::b".into()),
             keep: true,

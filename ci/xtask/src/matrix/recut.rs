@@ -1,5 +1,5 @@
-//! `cargo xtask matrix --recut`: the recorded cases, in other packets, in the guests. What is compared there is
-//! `gauntlet recut`'s; this boots, one kernel after another.
+//! `cargo xtask matrix --recut` and `--differential`: the recorded cases in other packets, or conversations from a
+//! seed, in the guests. What is compared there is `gauntlet recut`'s and `laws`'s; this boots, one kernel after another.
 
 use std::time::{Duration, Instant};
 
@@ -15,13 +15,15 @@ use crate::exit;
 pub(super) fn recut(targets: &[Target], options: &Options, limit: Duration) -> Result<u8> {
     let mut codes = Vec::new();
     for target in targets {
-        target.folder.ask(&options.request())?;
+        let request = options.request();
+        target.folder.ask(&request)?;
         let start = Instant::now();
         let seen = target.boot(limit, None)?;
         let code = show(target, seen)?;
         say(format!(
-            "{}: recut: {}, {} s",
+            "{}: {}: {}, {} s",
             target.name,
+            request.task.name(),
             if code == exit::OK { "pass" } else { "red" },
             start.elapsed().as_secs()
         ));

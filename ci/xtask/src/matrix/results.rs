@@ -6,7 +6,7 @@ use gauntlet_guest::protocol;
 use serde::{Deserialize, Serialize};
 
 /// What a case may need and a guest may lack, by its name in `GAUNTLET_REQUIRE`: stacks that are optional.
-const OPTIONAL: [&str; 2] = ["gnutls", "go"];
+const OPTIONAL: [&str; 3] = ["gnutls", "go", "boring"];
 
 /// The configuration of the programs that is not named.
 const DEFAULT: &str = "default";

@@ -341,7 +341,7 @@ mod tests {
     fn what_the_suite_complained_of_after_its_cases_is_told() {
         let judged = judge(
             &Seen {
-                results: Ok(results::Results {
+                results: Ok(Results {
                     code: 2,
                     ..results::tests::whole()
                 }),

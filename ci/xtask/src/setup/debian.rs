@@ -23,6 +23,15 @@ const BUILD: [&str; 8] = [
 /// What only fuzzing needs.
 const FUZZ: [&str; 1] = ["g++"]; // libFuzzer is C++
 
+/// What only building BoringSSL needs.
+const BORING: [&str; 5] = [
+    "cmake",
+    "g++",
+    "git",          // patches BoringSSL
+    "libclang-dev", // reads its headers
+    "make",
+];
+
 /// What only virtual machines need.
 const VM: [&str; 3] = [
     "qemu-guest-agent", // vmtest talks to it in the guest, which has the host's root
@@ -34,6 +43,9 @@ pub(super) fn ensure(scope: Scope) -> Result<Step> {
     let mut wanted = BUILD.to_vec();
     if matches!(scope, Scope::Fuzz | Scope::All) {
         wanted.extend(FUZZ);
+    }
+    if scope == Scope::Boring {
+        wanted.extend(BORING);
     }
     if matches!(scope, Scope::Vm | Scope::Boot | Scope::All) {
         wanted.extend(VM);

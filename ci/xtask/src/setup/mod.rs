@@ -11,6 +11,7 @@ use anyhow::{Context, Result};
 
 use crate::{exit, paths, toolchain::Toolchain};
 
+mod boring;
 mod bpf_linker;
 mod cargo_tool;
 mod components;
@@ -36,6 +37,8 @@ pub(crate) enum Scope {
     Vm,
     /// What virtual machines need, where everything was built before.
     Boot,
+    /// What building needs, and BoringSSL's part in the suite.
+    Boring,
     /// All that any command needs.
     All,
 }
@@ -81,6 +84,12 @@ pub(crate) fn ensure(scope: Scope) -> Result<Setup> {
     }
     if matches!(scope, Scope::Vm | Scope::Boot | Scope::All) {
         steps.push(("vmtest", CargoTool::VMTEST.ensure(&cache)));
+    }
+
+    // It cannot be built without its packages, and would only say so at length.
+    let packages = matches!(steps[0].1, Ok(Step::Present | Step::Installed));
+    if scope == Scope::Boring && packages {
+        steps.push(("the BoringSSL peer", boring::ensure()));
     }
 
     let mut changed = false;

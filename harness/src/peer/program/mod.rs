@@ -6,17 +6,21 @@
 //! unknown, and never fits what a scenario means.
 //!
 //! - `gnutls`: `gnutls-cli` and `gnutls-serv`
-//! - `go`: a program of ours in `peer.go`, over Go's crypto/tls
+//! - `ours`: the command line and the last line of programs of ours
+//! - `go`: one in `peer.go`, over Go's crypto/tls
+//! - `boring`: one in `harness/boring`, over BoringSSL
 //! - `running`: the process
 
+mod boring;
 mod gnutls;
 mod go;
+mod ours;
 mod running;
 
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
@@ -40,6 +44,7 @@ pub fn lacks(stack: Stack) -> Option<&'static str> {
         Stack::Rustls | Stack::OpenSsl | Stack::Raw => None,
         Stack::GnuTls => gnutls::lacks(),
         Stack::Go => go::lacks(),
+        Stack::Boring => boring::lacks(),
     }
 }
 
@@ -103,12 +108,18 @@ impl Program {
         server: SocketAddr,
     ) -> Result<Self, ConfigFailure> {
         let files = Files::write(setting, role, peer)?;
-        let (command, input, means) = if peer.stack == Stack::Go {
-            let command = go::command(setting, role, peer, server, &files)?;
-            (command, "", go::MEANS)
-        } else {
-            let command = gnutls::command(setting, role, peer, server, &files)?;
-            (command, gnutls::INPUT, gnutls::MEANS)
+        let ours = |program: Result<&Path, &'static str>| {
+            let program = program.map_err(ConfigFailure::Program)?;
+            let command = ours::command(program, setting, role, peer, server, &files);
+            Ok::<_, ConfigFailure>(command)
+        };
+        let (command, input, means) = match peer.stack {
+            Stack::Go => (ours(go::program())?, "", go::MEANS),
+            Stack::Boring => (ours(boring::program())?, "", boring::MEANS),
+            _ => {
+                let command = gnutls::command(setting, role, peer, server, &files)?;
+                (command, gnutls::INPUT, gnutls::MEANS)
+            }
         };
         Ok(Self {
             role,
@@ -210,7 +221,10 @@ impl Files {
 /// Where a program is, by its name.
 fn on_path(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path)
-        .map(|folder| folder.join(name))
-        .find(|file| file.is_file())
+    found(name, std::env::split_paths(&path))
+}
+
+fn found(name: &str, folders: impl IntoIterator<Item = PathBuf>) -> Option<PathBuf> {
+    let mut files = folders.into_iter().map(|folder| folder.join(name));
+    files.find(|file| file.is_file())
 }
