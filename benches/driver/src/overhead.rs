@@ -1,7 +1,7 @@
 //! What a probe costs those whom it watches: handshakes and a stream of bytes between two network namespaces,
 //! with and without an observer at the client's interface.
 //!
-//! Plain runs one after the other show nothing here, so blocks are paired ([`crate::pair`]); the same observer
+//! Plain runs one after the other show nothing here, so blocks are paired (`pair`); the same observer
 //! against itself is measured as well, and says how much the others' figures are worth.
 
 use std::path::PathBuf;

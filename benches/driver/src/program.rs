@@ -1,5 +1,5 @@
 //! What the shipped program costs a packet, by kind, as multiples of a program that does nothing, measured right
-//! before and after. How a packet is measured is [`crate::stand`]'s.
+//! before and after. How a packet is measured is `stand`'s.
 
 use anyhow::Result;
 use gauntlet_probes::load::Settings;
