@@ -7,15 +7,16 @@ use std::collections::HashSet;
 use std::ffi::{CStr, CString};
 use std::io;
 use std::mem::size_of_val;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use aya::Ebpf;
-use aya::maps::{Map, MapData};
 use aya_obj::generated::bpf_insn;
 use aya_obj::{Object, ProgramSection};
 use nix::libc;
+
+use crate::load::descriptor;
 
 /// The kind of a program (`enum bpf_prog_type`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,7 +60,9 @@ impl Relocated {
         let described = object.maps.clone();
         let known: Vec<(&str, RawFd, &aya_obj::Map)> = described
             .iter()
-            .filter_map(|(name, map)| Some((name.as_str(), descriptor(maps.map(name)?)?, map)))
+            .filter_map(|(name, map)| {
+                Some((name.as_str(), descriptor(maps.map(name)?)?.as_raw_fd(), map))
+            })
             .collect();
         object
             .relocate_maps(known.into_iter(), &texts)
@@ -182,22 +185,6 @@ fn short(name: &str) -> [u8; NAME_BYTES] {
     let most = name.len().min(NAME_BYTES - 1);
     short[..most].copy_from_slice(&name.as_bytes()[..most]);
     short
-}
-
-/// The descriptor of a map of any kind that the objects have.
-fn descriptor(map: &Map) -> Option<RawFd> {
-    let data: &MapData = match map {
-        Map::Array(data)
-        | Map::HashMap(data)
-        | Map::LruHashMap(data)
-        | Map::PerCpuArray(data)
-        | Map::PerCpuHashMap(data)
-        | Map::PerCpuLruHashMap(data)
-        | Map::ProgramArray(data)
-        | Map::RingBuf(data) => data,
-        _ => return None,
-    };
-    Some(data.fd().as_fd().as_raw_fd())
 }
 
 // include/uapi/linux/bpf.h

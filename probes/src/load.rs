@@ -6,9 +6,10 @@
 
 use std::io::{self, Write as _};
 use std::num::NonZeroU32;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::PathBuf;
 
-use aya::maps::{Array, Map, MapError, ProgramArray};
+use aya::maps::{Array, Map, MapData, MapError, ProgramArray};
 use aya::programs::{Program, ProgramError};
 use aya::{Ebpf, EbpfError, EbpfLoader, VerifierLogLevel};
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
@@ -252,6 +253,23 @@ where
 {
     let map = ebpf.map_mut(name).ok_or(LoadError::Missing(name))?;
     M::try_from(map).map_err(|source| LoadError::Map { map: name, source })
+}
+
+/// The descriptor of a map, of any kind that the objects have.
+#[must_use]
+pub fn descriptor(map: &Map) -> Option<BorrowedFd<'_>> {
+    let data: &MapData = match map {
+        Map::Array(data)
+        | Map::HashMap(data)
+        | Map::LruHashMap(data)
+        | Map::PerCpuArray(data)
+        | Map::PerCpuHashMap(data)
+        | Map::PerCpuLruHashMap(data)
+        | Map::ProgramArray(data)
+        | Map::RingBuf(data) => data,
+        _ => return None,
+    };
+    Some(data.fd().as_fd())
 }
 
 pub(crate) fn refusal(program: &'static str, error: ProgramError) -> LoadError {

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::num::NonZeroU32;
-use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::Path;
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -17,9 +17,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use aya::Ebpf;
-use aya::maps::{Map, MapData};
 use gauntlet_benches::client_hello;
-use gauntlet_probes::load::{self, Settings};
+use gauntlet_probes::load::{self, Settings, descriptor};
 use gauntlet_probes::netns::NetNs;
 use gauntlet_probes::object;
 use serde::Serialize;
@@ -149,21 +148,6 @@ fn taken(maps: &[(String, OwnedFd)]) -> Result<Maps> {
 fn field(text: &str, name: &str) -> Option<u64> {
     let rest = text.lines().find_map(|line| line.strip_prefix(name))?;
     rest.split_whitespace().next()?.parse().ok()
-}
-
-fn descriptor(map: &Map) -> Option<BorrowedFd<'_>> {
-    let data: &MapData = match map {
-        Map::Array(data)
-        | Map::HashMap(data)
-        | Map::LruHashMap(data)
-        | Map::PerCpuArray(data)
-        | Map::PerCpuHashMap(data)
-        | Map::PerCpuLruHashMap(data)
-        | Map::ProgramArray(data)
-        | Map::RingBuf(data) => data,
-        _ => return None,
-    };
-    Some(data.fd().as_fd())
 }
 
 /// How long to wait for what must come.
