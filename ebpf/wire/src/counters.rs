@@ -46,7 +46,8 @@ counters! {
     HandshakeFailed = 3, "handshake_failed", false;
     /// Segments whose bytes had all been seen before: retransmissions, or a second interface of the path.
     Duplicate = 4, "duplicate_segment", false;
-    /// Failed handshakes that found no room in the ring buffer.
+    /// Failed handshakes whose event found no room on its way to user space: the ring buffer was full, or,
+    /// where events go by perf event array, the CPU's buffer was, or it had none.
     RingFull = 5, "ring_full", true;
     /// Connections that found no room in the flow table when they were answered.
     FlowTableFull = 6, "flow_table_full", true;

@@ -1,5 +1,5 @@
 //! What the kernel hands to user space when a handshake has failed: the flow as it was at that
-//! moment, and the verdict. The one definition of the ring buffer's bytes.
+//! moment, and the verdict. The one definition of these bytes, however they come.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -10,7 +10,7 @@ use crate::side::{Framing, Side, Stage};
 use crate::{Role, record};
 
 /// Changes with any layout or number in this crate that crosses the kernel boundary.
-pub const ABI: u32 = 3;
+pub const ABI: u32 = 4;
 
 /// A failed handshake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]

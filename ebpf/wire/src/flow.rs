@@ -305,15 +305,10 @@ impl Flow {
         if server.unfinished() {
             return Role::Server;
         }
+        let flight_over = server.version > record::TLS1_2 || server.is(Side::FLIGHT_DONE);
         match server.stage {
-            Stage::RETRY if client.is(Side::FLIGHT_DONE) => Role::Server,
-            Stage::RETRY => Role::Client,
-            Stage::HELLO => Role::Server,
-            Stage::FLIGHT if server.version <= record::TLS1_2 && !server.is(Side::FLIGHT_DONE) => {
-                Role::Server
-            }
-            Stage::FLIGHT if client.stage < Stage::FINISHED => Role::Client,
-            Stage::SECURED => Role::Server,
+            Stage::RETRY if !client.is(Side::FLIGHT_DONE) => Role::Client,
+            Stage::FLIGHT if flight_over && client.stage < Stage::FINISHED => Role::Client,
             Stage::FINISHED => Role::Client,
             _ => Role::Server,
         }

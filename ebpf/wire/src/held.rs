@@ -47,4 +47,22 @@ mod tests {
             seen[slot] = true;
         }
     }
+
+    #[test]
+    fn clients_of_one_network_share_few_slots_of_a_server() {
+        let mut seen = [false; SLOTS];
+        for [high, low] in (0..=u16::MAX).map(u16::to_be_bytes) {
+            let mut key = FlowKey {
+                addresses: [[0; 16], [0; 16]],
+                ports: [50_000, 443],
+            };
+            key.addresses[0][12..].copy_from_slice(&[10, 0, high, low]);
+            // Bits of both kinds, where the clients differ.
+            key.addresses[1][12..].copy_from_slice(&[10, 96, 0xaa, 0x55]);
+            seen[slot(&key) as usize] = true;
+        }
+        // At random it would be 63 % of them.
+        let used = seen.iter().filter(|seen| **seen).count();
+        assert!(used > SLOTS / 2, "{used} slots for {SLOTS} clients");
+    }
 }

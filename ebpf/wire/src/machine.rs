@@ -109,8 +109,8 @@ pub trait Tables {
         failure: Failure,
         undecided: bool,
     );
-    /// Tells it.
-    fn tell(&self, offer: Self::Offer);
+    /// Tells it; `false`: there was no room after all.
+    fn tell(&self, offer: Self::Offer) -> bool;
     /// Forgets it.
     fn withdraw(&self, offer: Self::Offer);
 }
@@ -297,11 +297,7 @@ fn walk<const STEPS: u32, T: Tables>(
 /// Remembers a server that has answered in TLS, unless something else came before.
 #[inline(always)]
 fn learn<T: Tables>(tables: &T, flow: &mut Flow, parsed: &Parsed) {
-    if parsed.segment.role & 1 == 0
-        || flow.known != 0
-        || flow.preamble != 0
-        || !flow.server().is(Side::SPOKE_TLS)
-    {
+    if flow.known != 0 || flow.preamble != 0 || !flow.server().is(Side::SPOKE_TLS) {
         return;
     }
     flow.known = 1;
@@ -377,8 +373,11 @@ fn report<T: Tables>(tables: &T, flow: &mut Flow, parsed: &Parsed, decision: Dec
     if !forget(tables, flow, parsed) {
         return tables.withdraw(offer);
     }
-    tables.tell(offer);
+    let told = tables.tell(offer);
     taken.count(tables);
+    if !told {
+        return tables.count(Counter::RingFull);
+    }
     if flags & Side::TRUNCATED != 0 {
         tables.count(Counter::CaptureTruncated);
     }

@@ -48,7 +48,7 @@ impl Flow {
             side.capture_left -= count as u16;
             if side.message_type == handshake::CERTIFICATE {
                 side.certificate_len = side.capture_at - CERTIFICATE_AT[role];
-            } else if side.capture_at < CERTIFICATE_AT[0] {
+            } else if side.capture_at <= CERTIFICATE_AT[0] {
                 side.hello_len = side.capture_at - HELLO_AT[role];
             }
             side.pass_body(segment, count);
@@ -150,9 +150,8 @@ impl Flow {
         }
         side.field = Field::MESSAGE;
         match side.message_type {
-            handshake::CLIENT_HELLO if role == Role::Client as usize => {
-                return Some(Input::ClientHelloRead);
-            }
+            // From a server it means nothing.
+            handshake::CLIENT_HELLO => return Some(Input::ClientHelloRead),
             handshake::SERVER_HELLO if role == Role::Server as usize => {}
             _ => return None,
         }

@@ -232,10 +232,10 @@ fn ipv6(frame: &impl Frame, at: u32, parsed: &mut Parsed) -> Result<(), Skipped>
 #[inline(always)]
 fn end_of_packet(frame: &impl Frame, at: u32, total: u32) -> u32 {
     let length = frame.length();
-    if total != 0 && at + total < length {
-        at + total
-    } else {
+    if total == 0 {
         length
+    } else {
+        length.min(at + total)
     }
 }
 

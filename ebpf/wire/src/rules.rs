@@ -416,7 +416,6 @@ fn opening(state: State, from: Role, stage: Stage, input: Input) -> Decision {
             Stage::SILENT if !state.known() => Decision::on(Stage::FOREIGN),
             // Told once the ClientHello is read, perhaps on another CPU at this very moment.
             Stage::GREETING => Decision::on(Stage::FOREIGN),
-            Stage::SILENT => failed(Cause::NotTls, Role::Server),
             Stage::PREAMBLE => Decision::on(Stage::PREAMBLE),
             Stage::FOREIGN => Decision::IGNORE,
             // Refused, or answered by something that is no proxy.

@@ -153,7 +153,7 @@ pub struct Side {
     pub next: u32,
     /// Bytes of the current handshake message not read yet.
     pub message_left: u32,
-    /// Bytes to pass over before the current field; in [`Framing::DRAIN`], bytes passed over.
+    /// Bytes to pass over before the current field.
     pub skip: u32,
     /// Sequence number that ends the record which made this side [`Stage::FLIGHT`]: what the peer
     /// sends counts as an answer to it once it acknowledges this. Means nothing before that stage.
@@ -214,13 +214,13 @@ pub struct Side {
     pub waits: u8,
     /// Those of its peer's that it has let take effect since.
     pub settled: u8,
-    /// Zero.
-    pub reserved: [u8; 2],
+    /// Bytes passed over in [`Framing::DRAIN`], or as many as fit.
+    pub drained: u16,
 }
 
 impl Side {
     /// SYN or SYN-ACK was seen: `next` is true.
-    pub const SYNCED: u16 = 1 << 0;
+    pub const SYNCED: u16 = 1;
     /// Bytes are missing: a segment ahead of `next` was seen. They may still come.
     pub const GAP: u16 = 1 << 1;
     /// Bytes that cannot be TLS came where a record header was due.

@@ -21,7 +21,7 @@ use crate::side::{Framing, Side, Stage};
 /// three (EHLO, STARTTLS, and the ClientHello), IMAP as many.
 const PREAMBLE_TURNS: u8 = 8;
 /// Bytes of one side within which the other's or its own TLS must have begun.
-const PREAMBLE_BYTES: u32 = 16 * 1024;
+const PREAMBLE_BYTES: u16 = 16 * 1024;
 /// Bytes that the line of the PROXY protocol version 1 may have after `PROXY` (its section 2.1 allows 107).
 const PROXY_LINE_REST: u16 = 102;
 /// Bytes of an HTTP status line up to the first digit of its status.
@@ -175,8 +175,9 @@ impl Flow {
                 // Draining: only the numbers are followed, and for how long.
                 side.next = side.next.wrapping_add(available);
                 segment.at = segment.end;
-                side.skip = side.skip.saturating_add(available);
-                if side.stage != Stage::PREAMBLE || side.skip <= PREAMBLE_BYTES {
+                let drained = available.min(u32::from(u16::MAX)) as u16;
+                side.drained = side.drained.saturating_add(drained);
+                if side.stage != Stage::PREAMBLE || side.drained <= PREAMBLE_BYTES {
                     return Said::NOTHING;
                 }
                 Some(Input::Chatter)
@@ -344,8 +345,6 @@ impl Flow {
                 None => {
                     side.flags |= Side::BROKEN;
                     side.framing = Framing::DRAIN;
-                    // What was left of a message was not read over.
-                    side.skip = 0;
                     return None;
                 }
             },

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::scenario::model::Quotes;
+use crate::scenario::model::{Family, Quotes};
 use crate::scenario::{self, Beside};
 use crate::witness::{Chosen, Hello};
 
@@ -564,4 +564,49 @@ fn known_deviations_turn_fail_into_xfail_and_pass_into_xpass_and_touch_nothing_e
     assert_eq!(infra.clone().knowing(Some("old kernel")), infra);
     assert_eq!(failed.clone().knowing(None), failed);
     assert!(!Verdict::Xpass.is_green());
+}
+
+#[test]
+fn a_verdict_has_the_contracts_name_and_only_two_are_green() {
+    use Verdict::{Fail, Hang, Infra, Pass, Skip, Xfail, Xpass};
+    let as_told = |verdict: Verdict| {
+        let written = serde_json::to_value(verdict).unwrap();
+        assert_eq!(written, verdict.name());
+        (verdict.name(), verdict.is_green(), verdict.was_judged())
+    };
+    let (green, judged) = (true, true);
+    assert_eq!(
+        [Pass, Fail, Xfail, Xpass, Skip, Hang, Infra].map(as_told),
+        [
+            ("pass", green, judged),
+            ("fail", !green, judged),
+            ("xfail", green, judged),
+            ("xpass", !green, judged),
+            ("skip", !green, !judged),
+            ("hang", !green, !judged),
+            ("infra", !green, !judged),
+        ]
+    );
+}
+
+#[test]
+fn suites_without_a_name_are_numbers_and_only_equal_bytes_that_end_in_a_are_grease() {
+    let mut wire = wire();
+    wire.client_hello.as_mut().unwrap().suites = vec![0x0a0a, 0xfafa, 0x0a1a, 0x1b1b];
+    let said = json!(["GREASE", "GREASE", "0x0a1a", "0x1b1b"]);
+    let event = event().with("tls.client.supported_ciphers", said);
+    assert_eq!(facts::mismatch(&event, &wire, Family::Ipv4), None);
+}
+
+#[test]
+fn an_alert_that_was_opened_needs_a_record_of_its_sender_that_may_be_it() {
+    let event = event().with("tls.alert.encrypted", json!(true));
+    let mut wire = wire();
+    let shows = |wire: &Transcript| facts::mismatch(&event, wire, Family::Ipv4);
+    let none = "an encrypted alert was said to come from the client, and the wire shows no record that could be it";
+    assert_eq!(shows(&wire).as_deref(), Some(none));
+    wire.lines.push("server: application data 19".into());
+    assert_eq!(shows(&wire).as_deref(), Some(none));
+    wire.lines.push("client: application data 19".into());
+    assert_eq!(shows(&wire), None);
 }

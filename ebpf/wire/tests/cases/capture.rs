@@ -1,12 +1,5 @@
 //! What was kept of hellos and certificates, read back where the lengths in it lie.
 
-#[path = "conversation/bytes.rs"]
-#[expect(dead_code, reason = "only tests/conversation.rs says all of it")]
-mod bytes;
-#[path = "conversation/play.rs"]
-#[expect(dead_code, reason = "only tests/conversation.rs plays all of it")]
-mod play;
-
 use gauntlet_wire::Role::{self, Client, Server};
 use gauntlet_wire::capture::{Hello, certificate};
 use gauntlet_wire::event::Event;
@@ -18,7 +11,7 @@ use gauntlet_wire::side::Side;
 use proptest::prelude::*;
 use zerocopy::{FromBytes, FromZeros};
 
-use crate::bytes::{ClientHello, handshake, message, record, server_hello_12};
+use crate::bytes::{ClientHello, client_hello, handshake, message, record, server_hello_12};
 use crate::play::Conversation;
 
 const SERVER_NAME: u16 = 0;
@@ -251,6 +244,48 @@ fn a_certificate_that_claims_more_than_its_message_is_malformed() {
 }
 
 #[test]
+fn a_hello_that_ends_within_a_field_is_malformed() {
+    let whole = [&[3, 3][..], &[7; 32], &[0, 0, 2, 0x13, 1, 1, 0, 0, 0]].concat();
+    // In the random, before the session's length, in the suites' length, in the extensions'.
+    for (length, malformed) in [(20, true), (34, false), (36, true), (42, true), (43, false)] {
+        let talk = Conversation::default().client([handshake(1, &whole[..length]), client_hello()]);
+        let flow = talk.play().flow;
+        assert_eq!(flow.client().is(Side::MALFORMED), malformed, "{length}");
+        // What follows is read in its own right.
+        let name = Hello::of(&flow, Client).server_name();
+        assert_eq!(name, Some(&b"api.internal"[..]), "{length}");
+    }
+}
+
+#[test]
+fn whatever_was_begun_and_not_ended_is_unfinished() {
+    let begun: [fn(&mut Side); 4] = [
+        |side| side.record_left = 1,
+        |side| side.message_left = 1,
+        |side| side.have = 1,
+        |side| side.header_have = 1,
+    ];
+    for begin in begun {
+        let mut side = Flow::new_zeroed().sides[0];
+        assert!(!side.unfinished());
+        begin(&mut side);
+        assert!(side.unfinished());
+    }
+}
+
+#[test]
+fn history_ends_where_its_space_does() {
+    let mut side = Flow::new_zeroed().sides[0];
+    for letter in b'a'..=b'z' {
+        side.remember(letter, 0);
+        side.remember(letter, 1);
+    }
+    assert_eq!(usize::from(side.history_len), side.history.len());
+    let first: Vec<u8> = (b'a'..=b'z').flat_map(|letter| [letter; 2]).collect();
+    assert_eq!(side.history[..], first[..side.history.len()]);
+}
+
+#[test]
 fn extensions_without_end_stay_within_their_space() {
     // 40 protocol lists of 100 bytes.
     let extensions: Vec<u8> = (0..40)
@@ -272,6 +307,31 @@ fn extensions_without_end_stay_within_their_space() {
     let after = usize::from(CERTIFICATE_AT[0])..usize::from(RANDOM_AT);
     assert!(player.flow.bytes[after].iter().all(|byte| *byte == 0));
     assert_eq!(player.flow.bytes[usize::from(RANDOM_AT)..][..32], [7; 32]);
+}
+
+#[test]
+fn a_server_hello_that_fills_its_space_is_kept_to_its_last_byte() {
+    let name = [b'a'; SERVER_HELLO_BYTES - 7];
+    let list = [&[name.len() as u8][..], &name].concat();
+    let protocols = [&(list.len() as u16).to_be_bytes()[..], &list].concat();
+    let extension = [
+        &[0, 16][..],
+        &(protocols.len() as u16).to_be_bytes(),
+        &protocols,
+    ]
+    .concat();
+    let mut body = [&[3, 3][..], &[7; 32], &[0, 0x13, 1, 0]].concat();
+    body.extend((extension.len() as u16).to_be_bytes());
+    body.extend(extension);
+    let talk = Conversation::default()
+        .client([ClientHello::default().bytes()])
+        .server([handshake(2, &body)]);
+    let player = talk.play();
+    let server = player.flow.server();
+    assert_eq!(usize::from(server.hello_len), SERVER_HELLO_BYTES);
+    assert!(!server.is(Side::TRUNCATED));
+    let names: Vec<&[u8]> = Hello::of(&player.flow, Server).alpn().collect();
+    assert_eq!(names, [name]);
 }
 
 proptest! {

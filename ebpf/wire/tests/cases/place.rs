@@ -90,6 +90,13 @@ fn a_hole_ends_when_it_is_filled_or_by_a_reset_where_it_begins() {
     );
     assert!(!is_holed(100, Segment::RST, 0));
     assert!(is_holed(99, Segment::RST, 0), "one that nobody takes");
+    // Of the first hole its end counts, whatever the number is.
+    for first in [99, 0x8000_0000, 0xffff_ff00] {
+        let mut flow = open([first, 199]);
+        let at = first.wrapping_add(51);
+        assert_eq!(flow.place(&mut segment(Client, at, 16, 50)), Place::Ahead);
+        assert_eq!(flow.client().ahead, at.wrapping_add(50));
+    }
     // The furthest byte that was seen counts.
     let mut flow = holed();
     flow.place(&mut segment(Client, 120, 16, 10));
@@ -116,22 +123,23 @@ fn what_was_read_is_passed_over_and_a_late_fin_is_not() {
 
 #[test]
 fn who_acknowledges_more_than_was_seen_has_heard_more() {
+    let first = [99, 199];
     for (acknowledged, flags, closed, more) in [
-        (200, Segment::ACK, false, false),
-        (201, Segment::ACK, false, true),
-        (201, 0, false, false),
-        (201, Segment::ACK, true, false),
-        (202, Segment::ACK, true, true),
+        (0, Segment::ACK, false, false),
+        (1, Segment::ACK, false, true),
+        (1, 0, false, false),
+        (1, Segment::ACK, true, false),
+        (2, Segment::ACK, true, true),
     ] {
-        let mut flow = open([99, 199]);
-        flow.sides[1].flags |= if closed { Side::CLOSED } else { 0 };
-        let mut said = segment(Client, 100, flags, 4);
-        said.acknowledged = acknowledged;
-        flow.place(&mut said);
-        assert_eq!(
-            flow.client().is(Side::HEARD_MORE),
-            more,
-            "{acknowledged} {flags}"
-        );
+        for from in Role::BOTH {
+            let (own, peer) = (from as usize, from.peer() as usize);
+            let mut flow = open(first);
+            flow.sides[peer].flags |= if closed { Side::CLOSED } else { 0 };
+            let mut said = segment(from, first[own] + 1, flags, 4);
+            said.acknowledged = first[peer] + 1 + acknowledged;
+            flow.place(&mut said);
+            let heard_more = flow.sides[own].is(Side::HEARD_MORE);
+            assert_eq!(heard_more, more, "{from:?} {acknowledged} {flags}");
+        }
     }
 }

@@ -18,9 +18,14 @@ fn segment(offset: u32, length: usize, flags: u8, acknowledged: u32) -> Segment 
     segment
 }
 
+/// Says its own offset, and in which step of a copy it is.
+fn byte(at: u32) -> u8 {
+    (at ^ at >> 8) as u8
+}
+
 /// Keeps bytes that say their own offset.
 fn keep(window: &mut Window, offset: u32, length: usize, flags: u8, acknowledged: u32) -> Kept {
-    let bytes: Vec<u8> = (0..length).map(|at| (offset as usize + at) as u8).collect();
+    let bytes: Vec<u8> = (0..length as u32).map(|at| byte(offset + at)).collect();
     let segment = segment(offset, length, flags, acknowledged);
     window.keep(&Bytes::new(&bytes), &segment, NEXT, 7)
 }
@@ -41,7 +46,7 @@ fn take(window: &mut Window, offset: u32) -> Option<(u32, Vec<u8>, u8, u32)> {
 }
 
 fn expected(from: u32, to: u32) -> Vec<u8> {
-    (from..to).map(|at| at as u8).collect()
+    (from..to).map(byte).collect()
 }
 
 #[test]
@@ -84,6 +89,18 @@ fn an_end_stays_at_its_place() {
     keep(&mut window, 10, 10, 0, 1);
     assert_eq!(take(&mut window, 10), Some((10, expected(10, 20), 0, 1)));
     assert_eq!(take(&mut window, 20), Some((20, vec![], Segment::RST, 1)));
+    // Nor of another.
+    keep(&mut window, 20, 0, Segment::RST, 1);
+    keep(&mut window, 15, 5, Segment::RST, 1);
+    let first = Some((15, expected(15, 20), Segment::RST, 1));
+    assert_eq!(take(&mut window, 15), first);
+    assert_eq!(take(&mut window, 20), Some((20, vec![], Segment::RST, 1)));
+    // Bytes that are kept may come again with an end.
+    assert_eq!(keep(&mut window, 10, 5, 0, 1), Kept::Whole);
+    assert_eq!(keep(&mut window, 10, 5, Segment::FIN, 1), Kept::Whole);
+    assert_eq!(keep(&mut window, 10, 5, Segment::FIN, 1), Kept::Before);
+    let ended = Some((10, expected(10, 15), Segment::FIN, 1));
+    assert_eq!(take(&mut window, 10), ended);
 }
 
 #[test]

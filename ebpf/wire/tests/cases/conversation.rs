@@ -4,18 +4,13 @@
 //! Expectations are the facts of measured handshakes: one test for each class and rule, and for each
 //! conversation that succeeds and must not be reported.
 
-#[path = "conversation/bytes.rs"]
-mod bytes;
-#[path = "conversation/play.rs"]
-mod play;
-#[path = "conversation/stories.rs"]
-mod stories;
-
 use gauntlet_wire::Role::{self, Client, Server};
 use gauntlet_wire::capture::{Hello, certificate as captured_certificate};
+use gauntlet_wire::event::Event;
 use gauntlet_wire::record::{TLS1_2, TLS1_3};
 use gauntlet_wire::segment::Segment;
 use gauntlet_wire::side::Side;
+use zerocopy::FromZeros as _;
 
 use crate::bytes::*;
 use crate::play::{Conversation, Piece, Player};
@@ -291,6 +286,16 @@ fn a_preamble_without_tls_is_silence_and_is_forgotten() {
         talk = talk.client([line("NOOP\r\n")]).server([line("250 OK\r\n")]);
     }
     assert_eq!(talk.verdict(), "ignore", "turns have an end");
+    // Eight after a side's first.
+    let mut turns = 0;
+    let mut talk = Conversation::default();
+    while talk.verdict() == "open" {
+        turns += 1;
+        talk = talk
+            .server([line("220 still\r\n")])
+            .client([line("NOOP\r\n")]);
+    }
+    assert_eq!(turns, 10);
     let endless = starttls()
         .client([vec![b'x'; 9_000]])
         .server([line("354\r\n")]);
@@ -1087,4 +1092,215 @@ fn closing_after_an_acknowledgement_of_bytes_not_seen_proves_nothing() {
     let told = seen + u32::try_from(last.bytes.len()).expect("a record");
     assert!(closing(seen).starts_with("SSL_ERROR_SYSCALL by client"));
     assert_eq!(closing(told), "ignore");
+}
+
+// Messages of the wrong side, and those that come where others have more to say.
+
+#[test]
+fn a_hello_of_the_wrong_side_is_a_message_and_no_hello() {
+    let player = hello().server([client_hello()]).play();
+    let server = player.flow.server();
+    assert_eq!((server.hello_len, server.suite, server.version), (0, 0, 0));
+    assert_eq!(server.pending_version, 0);
+    let name = Hello::of(&player.flow, Client).server_name();
+    assert_eq!(name, Some(&b"api.internal"[..]));
+    assert_eq!(
+        hello().server([client_hello(), alert(2, 80)]).verdict(),
+        "SSL_ERROR_SSL by server at client_hello: Alert 2,80; Ccl"
+    );
+
+    let player = hello().client([server_hello_12()]).play();
+    assert_eq!(player.flow.client().version, 0);
+    assert_eq!(player.flow.client().suite, 0);
+    // Told of once, though the server speaks between its beginning and its end.
+    let (begin, end) = (
+        server_hello_12()[..40].to_vec(),
+        server_hello_12()[40..].to_vec(),
+    );
+    let crossed = hello()
+        .client([begin])
+        .server([server_hello_12()])
+        .client([end, alert(2, 80)]);
+    assert_eq!(
+        crossed.verdict(),
+        "SSL_ERROR_SSL by client at server_hello: Alert 2,80; CSsL"
+    );
+}
+
+#[test]
+fn history_has_what_a_side_said_after_what_its_peer_had_said_and_once() {
+    assert_eq!(
+        tls12_answered()
+            .server([ticket_12(), ticket_12(), alert(2, 80)])
+            .verdict(),
+        "SSL_ERROR_SSL by server at client_certificate: Alert 2,80; CsxkrnXGYIFtl"
+    );
+    let retried = hello()
+        .server([hello_retry_request()])
+        .client([client_hello()]);
+    assert_eq!(
+        hello()
+            .server([hello_retry_request(), hello_retry_request(), alert(2, 80)])
+            .verdict(),
+        "SSL_ERROR_SSL by server at hello_retry_request: Alert 2,80; Cjl"
+    );
+    assert_eq!(
+        retried.server([server_hello_12(), alert(2, 80)]).verdict(),
+        "SSL_ERROR_SSL by server at server_hello: Alert 2,80; CjCsl"
+    );
+}
+
+#[test]
+fn a_certificate_is_one_only_where_it_can_be_read() {
+    let player = hello()
+        .server([server_hello_13(AES_128), certificate(300)])
+        .play();
+    assert_eq!(player.flow.server().certificate_len, 0);
+    assert!(!player.flow.server().is(Side::SENT_CERTIFICATE));
+}
+
+#[test]
+fn a_server_of_tls_1_2_is_waited_for_until_its_flight_is_done() {
+    let flight = [server_hello_12(), certificate(700), server_key_exchange()];
+    assert_eq!(
+        hello().server(flight.clone()).silence(),
+        "SSL_ERROR_WANT_READ by server at server_certificate: Stall; Csxk"
+    );
+    let done = hello().server(flight).server([server_hello_done()]);
+    assert_eq!(
+        done.silence(),
+        "SSL_ERROR_WANT_READ by client at server_certificate: Stall; Csxkn"
+    );
+}
+
+#[test]
+fn a_version_that_is_no_version_is_none() {
+    for (body, of_client) in [(&[3, 4, 9][..], false), (&[1, 3], true)] {
+        let mut hello = [&[3, 3][..], &[7; 32], &[0]].concat();
+        hello.extend(if of_client {
+            &[0, 2, 0x13, 1, 1, 0][..]
+        } else {
+            &[0x13, 1, 0]
+        });
+        hello.extend((4 + body.len() as u16).to_be_bytes());
+        hello.extend([0, 43, 0, body.len() as u8]);
+        hello.extend(body);
+        let talk = if of_client {
+            Conversation::default().client([handshake(1, &hello)])
+        } else {
+            Conversation::default()
+                .client([client_hello()])
+                .server([handshake(2, &hello)])
+        };
+        let flow = talk.play().flow;
+        let side = if of_client {
+            flow.client()
+        } else {
+            flow.server()
+        };
+        assert!(
+            !side.is(Side::MALFORMED) && !side.unfinished(),
+            "{of_client}"
+        );
+        assert_eq!(flow.server().version, if of_client { 0 } else { TLS1_2 });
+        assert_eq!(flow.client().pending_version, 0);
+    }
+}
+
+/// The record of a side that is kept because it may be an alert.
+fn kept_sealed(talk: &Conversation, role: Role) -> Option<Vec<u8>> {
+    let mut event = Event::new_zeroed();
+    event.flow = talk.play().flow;
+    event.sealed(role).map(<[u8]>::to_vec)
+}
+
+#[test]
+fn a_record_as_long_as_an_alert_is_kept_where_its_side_has_its_place() {
+    let body: Vec<u8> = (1..=19).collect();
+    let alert = record(gauntlet_wire::record::APPLICATION_DATA, &body);
+    let all = tls13().client([alert.clone()]);
+    let mut pieces = tls13();
+    for piece in alert.chunks(7) {
+        pieces = pieces.client([piece.to_vec()]);
+    }
+    for (talk, what) in [(all, "at once"), (pieces, "in pieces")] {
+        assert_eq!(kept_sealed(&talk, Client), Some(body.clone()), "{what}");
+        assert_eq!(kept_sealed(&talk, Server), None, "{what}");
+    }
+}
+
+#[test]
+fn the_first_record_of_tls_1_3_that_may_be_an_alert_is_kept_and_the_next_where_it_was_none() {
+    let sealed_as = |byte| record(gauntlet_wire::record::APPLICATION_DATA, &[byte; 19]);
+    // GnuTLS sends two.
+    let two = tls13().server([sealed_as(1), sealed_as(2)]);
+    assert_eq!(kept_sealed(&two, Server), Some(vec![1; 19]));
+    let later = tls13().server([sealed_as(1), sealed(300), sealed_as(2)]);
+    assert_eq!(kept_sealed(&later, Server), Some(vec![2; 19]));
+    // Before TLS 1.3 an alert has a type of its own.
+    let data = tls12().client([sealed_as(1)]);
+    assert_eq!(kept_sealed(&data, Client), None);
+}
+
+#[test]
+fn openings_of_one_side_are_nothing_from_the_other() {
+    let other = "SSL_R_UNKNOWN_PROTOCOL by server at connected: NotTls; ";
+    for opening in [proxy_line(), proxy_header()] {
+        let said = Conversation::default().known().server([opening]);
+        assert_eq!(said.verdict(), other);
+    }
+    let asked = Conversation::default().server([b"\0\0\0\x08\x04\xd2\x16\x2f".to_vec()]);
+    let answered = asked.clone().client([text("hello\r\n")]);
+    assert_eq!(answered.verdict(), "ignore");
+    assert_eq!(
+        asked.client([client_hello()]).verdict(),
+        "SSL_R_UNKNOWN_PROTOCOL by server at client_hello: NotTls; C"
+    );
+    let greeted = Conversation::default()
+        .known()
+        .client([text("220 mail ESMTP\r\n")]);
+    assert_eq!(
+        greeted.verdict(),
+        "SSL_R_UNKNOWN_PROTOCOL by client at connected: NotTls; "
+    );
+}
+
+/// Turns in the order in which they are seen, of which the last was sent before the `missing` one had come: nothing is
+/// over before all of them are seen.
+fn late<const N: usize>(talk: &Conversation, missing: usize, order: [usize; N]) -> String {
+    let first = [1_000, 2_000_000];
+    let mut pieces = talk.pieces(first);
+    let sequence = pieces[missing].sequence;
+    pieces.last_mut().expect("an end").acknowledged = sequence;
+    let mut player = Player::new(false, first);
+    for at in order {
+        assert_eq!(player.verdict(), "open", "before {at}");
+        player.take(&pieces[at]);
+    }
+    player.verdict()
+}
+
+#[test]
+fn an_end_waits_until_nothing_is_missing_of_what_its_peer_had_said() {
+    let talk = hello()
+        .server([server_hello_12()])
+        .server([certificate(300)])
+        .server([server_hello_done()])
+        .fin(Client);
+    // The certificate is seen last.
+    assert_eq!(
+        late(&talk, 2, [0, 1, 3, 4, 2, 3]),
+        "SSL_ERROR_SYSCALL by client at server_certificate: Fin; Csxn"
+    );
+}
+
+#[test]
+fn an_end_that_waited_is_taken_once() {
+    // It ends nothing: the server may still answer a client that says no more.
+    let talk = Conversation::default()
+        .client([text("hello\r\n")])
+        .server([text("a")])
+        .server([text("b")])
+        .fin(Client);
+    assert_eq!(late(&talk, 1, [0, 2, 3, 1, 2]), "open");
 }

@@ -1,10 +1,6 @@
 //! A packet's whole way, from its TCP segment to its event, with tables that may refuse whatever the kernel's may.
 //! One connection; what of its bytes means what is for the other tests.
 
-#[path = "conversation/bytes.rs"]
-#[expect(dead_code, reason = "only tests/conversation.rs says all of it")]
-mod bytes;
-
 use std::cell::{Cell, RefCell, RefMut};
 use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
@@ -40,6 +36,8 @@ const FIRST: [u32; 2] = [1_000, u32::MAX - 3];
 
 /// Tables for one connection.
 struct One {
+    /// The client has the lower port, and so comes first in the key.
+    client_first: Cell<bool>,
     flow: RefCell<Flow>,
     is_open: Cell<bool>,
     windows: [RefCell<Box<Window>>; 2],
@@ -55,6 +53,7 @@ struct One {
     /// By the port it sends from.
     cgroups: Cell<[(u16, u64); 2]>,
     has_room: Cell<bool>,
+    has_way: Cell<bool>,
     has_flow_room: Cell<bool>,
     has_window_room: Cell<bool>,
     removal: Cell<Removal>,
@@ -159,7 +158,7 @@ impl Tables for One {
     }
 
     fn knows(&self, server: &Endpoint) -> bool {
-        assert_eq!((server.address, server.port), ([1; 16], 443));
+        assert_eq!(*server, KEY.endpoint(usize::from(self.client_first.get())));
         self.knows.get()
     }
 
@@ -195,8 +194,11 @@ impl Tables for One {
         offer.undecided = u8::from(undecided);
     }
 
-    fn tell(&self, offer: Box<Event>) {
-        self.events.borrow_mut().push(*offer);
+    fn tell(&self, offer: Box<Event>) -> bool {
+        if self.has_way.get() {
+            self.events.borrow_mut().push(*offer);
+        }
+        self.has_way.get()
     }
 
     fn withdraw(&self, _offer: Box<Event>) {
@@ -215,6 +217,7 @@ impl Talk {
     fn silent() -> Self {
         Self {
             tables: One {
+                client_first: Cell::new(false),
                 flow: RefCell::new(Flow::new_zeroed()),
                 is_open: Cell::new(false),
                 windows: [(); 2].map(|()| RefCell::new(Box::new(Window::new_zeroed()))),
@@ -228,6 +231,7 @@ impl Talk {
                 knows: Cell::new(false),
                 cgroups: Cell::default(),
                 has_room: Cell::new(true),
+                has_way: Cell::new(true),
                 has_flow_room: Cell::new(true),
                 has_window_room: Cell::new(true),
                 removal: Cell::new(Removal::Ours),
@@ -246,7 +250,11 @@ impl Talk {
 
     /// Both hellos were, of TLS 1.2.
     fn greeted() -> Self {
-        let mut talk = Self::open();
+        Self::open().greet()
+    }
+
+    fn greet(self) -> Self {
+        let mut talk = self;
         talk.say(Client, &client_hello());
         talk.say(Server, &server_hello_12());
         talk
@@ -266,7 +274,7 @@ impl Talk {
         tables.now.set(tables.now.get() + 1);
         let mut parsed = Parsed::new_zeroed();
         parsed.key = KEY;
-        parsed.sender_first = u8::from(from == Server);
+        parsed.sender_first = u8::from((from == Server) != tables.client_first.get());
         parsed.segment.sequence = sequence;
         parsed.segment.acknowledged = self.next[from.peer() as usize];
         parsed.segment.flags = flags;
@@ -344,6 +352,21 @@ fn a_failure_is_told_and_counted_once_and_its_flow_is_gone() {
     talk.end(Client, Segment::FIN);
     talk.end(Server, Segment::RST);
     assert_eq!((talk.told(), talk.counted().len()), (1, 1));
+}
+
+#[test]
+fn the_end_with_the_lower_port_may_be_the_client() {
+    let talk = Talk::silent();
+    talk.tables.client_first.set(true);
+    talk.syn(Client, FIRST[0]);
+    talk.syn(Server, FIRST[1]);
+    let mut talk = talk.greet();
+    assert_eq!(talk.tables.flow.borrow().client_first, 1);
+    assert_eq!(talk.tables.learned.borrow()[..], [KEY.endpoint(1)]);
+    talk.say(Client, &alert(2, 48));
+    let failure = talk.tables.events.borrow()[0].verdict.failure();
+    let by = failure.map(|failure| (failure.class(), failure.by));
+    assert_eq!(by, Some((Class::UnknownCa, Client)));
 }
 
 #[test]
@@ -463,6 +486,14 @@ fn a_failure_that_finds_no_room_is_counted() {
     assert_eq!(talk.told(), 0);
     assert_eq!(talk.counted(), [("handshake_failed", 1), ("ring_full", 1)]);
     assert!(!talk.is_open());
+
+    // Where only telling shows it.
+    let mut talk = Talk::greeted();
+    talk.tables.has_way.set(false);
+    talk.say(Client, &alert(2, 48));
+    assert_eq!(talk.told(), 0);
+    assert_eq!(talk.counted(), [("handshake_failed", 1), ("ring_full", 1)]);
+    assert!(!talk.is_open());
 }
 
 #[test]
@@ -473,6 +504,7 @@ fn what_is_missing_of_an_event_is_counted_with_it() {
     hello.extend(&suites);
     hello.extend([1, 0]);
     let mut truncated = Talk::open();
+    let long = hello.clone();
     truncated.say(Client, &handshake(1, &hello));
     truncated.say(Server, &alert(2, 40));
     let counted = [("handshake_failed", 1), ("capture_truncated", 1)];
@@ -486,6 +518,18 @@ fn what_is_missing_of_an_event_is_counted_with_it() {
     malformed.say(Server, &alert(2, 50));
     let counted = [("handshake_failed", 1), ("malformed_message", 1)];
     assert_eq!(malformed.counted(), counted);
+
+    // Of both sides.
+    let names = [&[0, 16, 0, 202, 0, 200, 199][..], &[b'a'; 199]].concat();
+    let mut answer = [&[3, 3][..], &[7; 32], &[0, 0x13, 1, 0]].concat();
+    answer.extend((names.len() as u16).to_be_bytes());
+    answer.extend(names);
+    let mut both = Talk::open();
+    both.say(Client, &handshake(1, &long));
+    both.say(Server, &handshake(2, &answer));
+    both.say(Server, &alert(2, 40));
+    let counted = [("handshake_failed", 1), ("capture_truncated", 1)];
+    assert_eq!(both.counted(), counted);
 }
 
 #[test]

@@ -75,6 +75,8 @@ fn a_session_is_settled_once_nothing_can_be_about_its_handshake() {
     };
     assert!(settled(&[Facts::TOLD]));
     assert!(settled(&[Facts::DONE, Facts::READ]));
+    // What is learned twice is known as before.
+    assert!(settled(&[Facts::DONE, Facts::READ, Facts::DONE]));
     // A TLS 1.3 client is done before it is accepted, and a broken connection may still tell why.
     for facts in [
         &[][..],

@@ -3,7 +3,7 @@
 
 use gauntlet_wire::flow::Flow;
 use gauntlet_wire::rules::Outcome;
-use gauntlet_wire::side::Stage;
+use gauntlet_wire::side::{Side, Stage};
 use zerocopy::FromZeros;
 
 const PATIENCE: u64 = 10;
@@ -54,4 +54,21 @@ fn a_connect_to_a_server_that_speaks_tls_is_not_waited_for_so_long() {
         flow(Stage::SILENT, true).overdue(1_015, PATIENCE, IDLE),
         None
     );
+}
+
+/// Whichever side it is that says so, or both.
+#[test]
+fn a_flow_that_was_told_of_is_known_by_either_side() {
+    for (told, flags) in [
+        (false, [0, 0]),
+        (true, [Side::TOLD, 0]),
+        (true, [0, Side::TOLD]),
+        (true, [Side::TOLD, Side::TOLD]),
+    ] {
+        let mut flow = Flow::new_zeroed();
+        for (side, flags) in flow.sides.iter_mut().zip(flags) {
+            side.flags = flags;
+        }
+        assert_eq!(flow.told(), told, "{flags:?}");
+    }
 }
