@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use std::ffi::{CStr, CString};
 use std::io;
 use std::mem::size_of_val;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd as _, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
@@ -168,15 +168,47 @@ pub(crate) fn attach_to_functions(
 /// Size of a loaded program's machine code, bytes.
 pub(crate) fn jited_bytes(program: &OwnedFd) -> Option<u64> {
     let mut info = ProgramInfo::default();
-    let attributes = InfoAttributes {
-        descriptor: program.as_raw_fd().try_into().ok()?,
-        length: size_of_val(&info) as u32,
-        info: (&raw mut info) as u64,
-    };
-    // SAFETY: the attributes are those of BPF_OBJ_GET_INFO_BY_FD, and the kernel writes at most
-    // `length` bytes to `info`.
-    unsafe { bpf(BPF_OBJ_GET_INFO_BY_FD, &attributes) }.ok()?;
+    // SAFETY: it names no buffers.
+    unsafe { program_info(program.as_fd(), &mut info) }.ok()?;
     (info.jited_length > 0).then(|| info.jited_length.into())
+}
+
+/// A loaded program's instructions as the verifier has left them: without those that cannot be reached, and with
+/// a map's number where its descriptor was.
+///
+/// # Errors
+/// The kernel's; without CAP_BPF and CAP_PERFMON it shows none.
+pub(crate) fn translated(program: BorrowedFd<'_>) -> io::Result<Vec<u8>> {
+    let mut info = ProgramInfo::default();
+    // SAFETY: it names no buffers.
+    unsafe { program_info(program, &mut info) }?;
+    let mut instructions = vec![0; info.xlated_length as usize];
+    info = ProgramInfo {
+        xlated_length: info.xlated_length,
+        xlated: instructions.as_mut_ptr() as u64,
+        ..ProgramInfo::default()
+    };
+    // SAFETY: the buffer has the length that is said.
+    unsafe { program_info(program, &mut info) }?;
+    if info.xlated == 0 || info.xlated_length as usize != instructions.len() {
+        return Err(io::ErrorKind::PermissionDenied.into());
+    }
+    Ok(instructions)
+}
+
+/// What the kernel says of a program.
+///
+/// # Safety
+/// Every buffer that `info` names must be as long as it says.
+unsafe fn program_info(program: BorrowedFd<'_>, info: &mut ProgramInfo) -> io::Result<()> {
+    let attributes = InfoAttributes {
+        descriptor: program.as_raw_fd().cast_unsigned(),
+        length: size_of_val(info) as u32,
+        info: std::ptr::from_mut(info) as u64,
+    };
+    // SAFETY: the attributes are those of BPF_OBJ_GET_INFO_BY_FD, and the kernel writes at most `length` bytes to
+    // `info`; the caller vouches for the buffers in it.
+    unsafe { bpf(BPF_OBJ_GET_INFO_BY_FD, &attributes) }.map(|_| ())
 }
 
 /// A program's name, as far as the kernel keeps it.

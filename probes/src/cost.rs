@@ -10,11 +10,11 @@
 
 use std::time::{Duration, Instant};
 
-use aya::{Ebpf, EbpfError, EbpfLoader};
+use aya::{Ebpf, EbpfError};
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 
 use crate::bpf::{Attach, Program, Relocated, jited_bytes};
-use crate::load::Settings;
+use crate::load::{Settings, loader};
 use crate::object::Family;
 use crate::{library, object};
 
@@ -128,13 +128,7 @@ pub fn of_object(
 ) -> Result<Vec<Result<Cost, Refused>>, CostError> {
     // Before 5.11 maps count against the limit.
     let _ = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
-    let maps = EbpfLoader::new()
-        .map_max_entries(object::FLOWS, settings.flows.get())
-        .map_max_entries(object::WINDOWS, settings.windows().get())
-        .map_max_entries(object::EVENTS, settings.ring_bytes.get())
-        // Known to the verifier, which does not walk what it rules out.
-        .override_global(object::CAPTURE_TIME, &u8::from(settings.capture_time), true)
-        .load(object)?;
+    let maps = loader(settings).load(object)?;
     all_of(object, &maps, family.all())
 }
 

@@ -366,8 +366,9 @@ impl Tables for Host {
         };
     }
 
-    fn tell(&self, offer: Box<Event>) {
+    fn tell(&self, offer: Box<Event>) -> bool {
         self.events.borrow_mut().push(*offer);
+        true
     }
 
     fn withdraw(&self, _offer: Box<Event>) {}

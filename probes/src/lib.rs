@@ -1,6 +1,6 @@
 //! The shipped probe: loads the BPF programs, attaches them, and turns their events into reports.
 //!
-//! Data flows one way: kernel -> [`probe`] (ring buffer, flow table) -> [`failure`] (names and
+//! Data flows one way: kernel -> [`probe`] (events, flow table) -> [`failure`] (names and
 //! numbers of the outside contract) -> [`report`] (lines).
 //!
 //! | module | does |
@@ -13,6 +13,7 @@
 //! | [`interfaces`] | which interfaces of a namespace are attached to, while they come and go |
 //! | [`probe`] | one network namespace being watched: events, stalls, counters |
 //! | `held`, `shared` | what programs and collector both change, in memory of both |
+//! | [`transport`] | by what events come: a ring buffer, or a perf event array |
 //! | [`delivery`] | when to look for events, and when to sleep until there are some |
 //! | [`host`] | the same machine with tables in ordinary memory, for packets from elsewhere |
 //! | `bpf` | the system call, where aya does not reach |
@@ -58,4 +59,5 @@ pub mod replay_engine;
 pub mod report;
 mod shared;
 pub mod source;
+pub mod transport;
 pub mod workload;

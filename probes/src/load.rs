@@ -14,11 +14,13 @@ use aya::programs::{Program, ProgramError};
 use aya::{Ebpf, EbpfError, EbpfLoader, VerifierLogLevel};
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 
+use crate::bpf;
 use crate::object::{self, Family};
+use crate::transport::Transport;
 
 /// Most handshakes under way at once, where nothing else is said: some 20 MB of memory.
 pub const DEFAULT_FLOWS: NonZeroU32 = NonZeroU32::new(8_192).unwrap();
-/// Size of the ring buffer where nothing else is said, KiB.
+/// Size of the buffer of events where nothing else is said, KiB.
 pub const DEFAULT_RING_KIB: u32 = 4_096;
 
 /// How large the maps are, and what is known beforehand.
@@ -26,7 +28,10 @@ pub const DEFAULT_RING_KIB: u32 = 4_096;
 pub struct Settings {
     /// Most handshakes under way at once.
     pub flows: NonZeroU32,
-    /// Size of the ring buffer, bytes; a power of two and a multiple of the page size.
+    /// By what events come.
+    pub transport: Transport,
+    /// Size of the ring buffer, or of all perf buffers together, bytes; a power of two and a multiple of the page
+    /// size. A perf buffer has a page at least.
     pub ring_bytes: NonZeroU32,
     /// Ports that speak TLS, at any address.
     pub tls_ports: Vec<u16>,
@@ -54,6 +59,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             flows: DEFAULT_FLOWS,
+            transport: Transport::default(),
             ring_bytes: ring_bytes(DEFAULT_RING_KIB).unwrap_or(NonZeroU32::MAX),
             tls_ports: Vec::new(),
             capture_time: false,
@@ -173,14 +179,7 @@ fn attempt(
     family: Family,
     log: VerifierLogLevel,
 ) -> Result<Ebpf, Failure> {
-    let mut ebpf = EbpfLoader::new()
-        .map_max_entries(object::FLOWS, settings.flows.get())
-        .map_max_entries(object::WINDOWS, settings.windows().get())
-        .map_max_entries(object::EVENTS, settings.ring_bytes.get())
-        .override_global(object::CAPTURE_TIME, &u8::from(settings.capture_time), true)
-        .override_global(object::GLANCE, &u8::from(settings.glance), true)
-        .verifier_log_level(log)
-        .load(object)?;
+    let mut ebpf = loader(settings).verifier_log_level(log).load(object)?;
     for name in family.all() {
         load_program(&mut ebpf, name)?;
     }
@@ -213,6 +212,31 @@ fn attempt(
     Ok(ebpf)
 }
 
+/// A loader that makes the maps as large as the settings want them, and sets the constants, which the verifier
+/// knows: it does not walk what they rule out.
+pub(crate) fn loader(settings: &Settings) -> EbpfLoader<'static> {
+    let flag = |set| if set { &1_u8 } else { &0 };
+    let perf = settings.transport == Transport::Perf;
+    let mut loader = EbpfLoader::new();
+    loader
+        .map_max_entries(object::FLOWS, settings.flows.get())
+        .map_max_entries(object::WINDOWS, settings.windows().get())
+        .override_global(object::CAPTURE_TIME, flag(settings.capture_time), true)
+        .override_global(object::GLANCE, flag(settings.glance), true)
+        // Older objects, which measurements compare with, have ring buffers only.
+        .override_global(object::PERF, flag(perf), perf);
+    // What is not used is as small as can be: it cannot be left out.
+    if perf {
+        loader.map_max_entries(object::EVENTS, 1); // rounded up to a page
+    } else {
+        loader
+            .map_max_entries(object::EVENTS, settings.ring_bytes.get())
+            .map_max_entries(object::PERF_EVENTS, 1)
+            .map_max_entries(object::NEW_EVENT, 1);
+    }
+    loader
+}
+
 fn load_program(ebpf: &mut Ebpf, name: &'static str) -> Result<(), Failure> {
     let program = ebpf.program_mut(name).ok_or(LoadError::Missing(name))?;
     let mut attempts = 1;
@@ -231,6 +255,23 @@ fn load_program(ebpf: &mut Ebpf, name: &'static str) -> Result<(), Failure> {
             loaded => return loaded.map_err(|error| Failure::Program { name, error }),
         }
     }
+}
+
+/// A loaded program's instructions as the verifier has left them, eight bytes each: without those that cannot be
+/// reached, and with a map's number where its descriptor was. Needs CAP_BPF and CAP_PERFMON.
+///
+/// # Errors
+/// [`LoadError::Missing`]; what the kernel says.
+pub fn translated(ebpf: &Ebpf, name: &'static str) -> Result<Vec<u8>, LoadError> {
+    let program = ebpf.program(name).ok_or(LoadError::Missing(name))?;
+    let read = program.fd().and_then(|fd| {
+        let instructions = bpf::translated(fd.as_fd());
+        instructions.map_err(ProgramError::IOError)
+    });
+    read.map_err(|source| LoadError::Refused {
+        program: name,
+        source,
+    })
 }
 
 /// One of the object's programs, of a kind.
@@ -265,6 +306,7 @@ pub fn descriptor(map: &Map) -> Option<BorrowedFd<'_>> {
         | Map::PerCpuArray(data)
         | Map::PerCpuHashMap(data)
         | Map::PerCpuLruHashMap(data)
+        | Map::PerfEventArray(data)
         | Map::ProgramArray(data)
         | Map::RingBuf(data) => data,
         _ => return None,

@@ -43,6 +43,12 @@ pub const HELD: &str = "HELD";
 pub const WINDOWS: &str = "WINDOWS";
 /// The ring buffer of events.
 pub const EVENTS: &str = "EVENTS";
+/// The perf event array of events.
+pub const PERF_EVENTS: &str = "PERF_EVENTS";
+/// Where an event is made that goes by perf event array.
+pub const NEW_EVENT: &str = "NEW_EVENT";
+/// Whether events go by perf event array: a constant.
+pub const PERF: &str = "PERF";
 /// What the reader of events says of itself.
 pub const READER: &str = "READER";
 /// The array of counters.

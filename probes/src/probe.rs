@@ -8,14 +8,13 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::time::Duration;
 
-use aya::maps::{
-    HashMap, Map, MapData, MapError, PerCpuArray, PerCpuHashMap, PerCpuValues, RingBuf,
-};
-use aya::programs::{ProgramError, SchedClassifier, TestRun as _, TestRunOptions};
+use aya::maps::perf::PerfBufferError;
+use aya::maps::{HashMap, Map, MapData, MapError, PerCpuArray, PerCpuHashMap, PerCpuValues};
+use aya::programs::{Program, ProgramError, TestRun as _, TestRunOptions};
 use aya::{Ebpf, Pod};
 use gauntlet_wire::class::Class;
 use gauntlet_wire::counters::{ClassCount, Counter, class_key, from_class_key};
-use gauntlet_wire::event::{ABI, Event};
+use gauntlet_wire::event::Event;
 use gauntlet_wire::flow::Flow;
 use gauntlet_wire::packet::FlowKey;
 use gauntlet_wire::rules::Outcome;
@@ -28,10 +27,11 @@ use crate::cgroup::{self, Cgroup, CgroupError};
 use crate::delivery::Reader;
 use crate::held::Held;
 use crate::interfaces::{Changes, Interface, Interfaces, InterfacesError, Selection};
-use crate::load::{LoadError, Settings, load, program};
+use crate::load::{LoadError, Settings, load_object};
 use crate::netns::NetNs;
 use crate::object::{self, Family};
 use crate::replay_engine::UnderWay;
+use crate::transport::Events;
 
 /// How long a connection may say nothing before its ClientHello and still be remembered.
 pub(crate) const IDLE: Duration = Duration::from_secs(120);
@@ -62,6 +62,20 @@ pub enum ProbeError {
     /// A packet did not get to where the programs would have seen it.
     #[error("a packet cannot be sent to the programs: {0}")]
     Packet(#[source] std::io::Error),
+    /// The kernel does not say which CPUs there are.
+    #[error("the processors cannot be listed: {0}")]
+    Cpus(#[source] std::io::Error),
+    /// A CPU's events would have nowhere to go.
+    #[error(
+        "processor {cpu} has no buffer for events, for want of CAP_PERFMON or, without CAP_IPC_LOCK, of memory that may be locked (--ring): {source}"
+    )]
+    Buffer {
+        /// Which.
+        cpu: u32,
+        /// What went wrong.
+        #[source]
+        source: PerfBufferError,
+    },
     /// A map cannot be read.
     #[error("map {map}: {source}")]
     Map {
@@ -187,7 +201,7 @@ pub struct Probe {
     // Dropped first: nothing may run once the maps go.
     attached: Attached,
     skipped: Vec<AttachError>,
-    events: RingBuf<MapData>,
+    events: Events,
     reader: Reader,
     flows: HashMap<MapData, Plain<FlowKey>, Plain<Flow>>,
     held: Held,
@@ -196,6 +210,8 @@ pub struct Probe {
     classes: PerCpuHashMap<MapData, u32, Plain<ClassCount>>,
     /// What the collector itself found, beside the kernel.
     swept: Counts,
+    /// The program that packets come to.
+    watch: &'static str,
     // The programs, and the table of the tail call, which the kernel empties with its last user.
     ebpf: Ebpf,
 }
@@ -230,7 +246,7 @@ impl Probe {
     /// # Errors
     /// [`ProbeError`]; then nothing is left attached.
     pub fn start_cgroup(path: &Path, settings: &Settings) -> Result<Self, ProbeError> {
-        let mut probe = Self::of_family(settings, object::CGROUP)?;
+        let mut probe = Self::of_object(object::OBJECT, settings, object::CGROUP)?;
         probe.attached = Attached::Cgroup(cgroup::attach(&mut probe.ebpf, path)?);
         Ok(probe)
     }
@@ -240,12 +256,20 @@ impl Probe {
     /// # Errors
     /// [`ProbeError::Load`].
     pub fn unattached(settings: &Settings) -> Result<Self, ProbeError> {
-        Self::of_family(settings, object::INTERFACE)
+        Self::of_object(object::OBJECT, settings, object::INTERFACE)
     }
 
-    fn of_family(settings: &Settings, family: Family) -> Result<Self, ProbeError> {
-        let mut ebpf = load(settings, family)?;
-        let events = take(&mut ebpf, object::EVENTS, RingBuf::try_from)?;
+    /// The same with another object that has these programs and maps, an ELF file's bytes, or another family.
+    ///
+    /// # Errors
+    /// [`ProbeError::Load`].
+    pub fn of_object(
+        object: &[u8],
+        settings: &Settings,
+        family: Family,
+    ) -> Result<Self, ProbeError> {
+        let mut ebpf = load_object(object, settings, family)?;
+        let events = Events::new(&mut ebpf, settings.transport, settings.ring_bytes)?;
         let reader = take(&mut ebpf, object::READER, |map| Reader::new(&map))?;
         let flows = take(&mut ebpf, object::FLOWS, HashMap::try_from)?;
         let held = take(&mut ebpf, object::HELD, |map| Held::new(&map))?;
@@ -263,6 +287,7 @@ impl Probe {
             counts,
             classes,
             swept: Counts::default(),
+            watch: family.watch,
             ebpf,
         })
     }
@@ -278,9 +303,18 @@ impl Probe {
         let mut options = TestRunOptions::new();
         options.data_in = Some(frame);
         options.ctx_in = Some(&context);
-        let program: &mut SchedClassifier = program(&mut self.ebpf, object::INTERFACE.watch)?;
-        program.test_run(options).map_err(ProbeError::Run)?;
+        let ran = match self.ebpf.program(self.watch) {
+            Some(Program::SchedClassifier(program)) => program.test_run(options),
+            Some(Program::CgroupSkb(program)) => program.test_run(options),
+            _ => return Err(LoadError::Missing(self.watch).into()),
+        };
+        ran.map_err(ProbeError::Run)?;
         Ok(())
+    }
+
+    /// The programs, and the maps that the probe does not read itself, for who measures them.
+    pub fn loaded(&self) -> &Ebpf {
+        &self.ebpf
     }
 
     /// Stops watching: no packet after this is seen. Events and counters stay, and say the same.
@@ -306,7 +340,7 @@ impl Probe {
 
     /// What to wait for: events, and changes of interfaces.
     pub fn wakes(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        [self.events()].into_iter().chain(self.changes())
+        self.events().chain(self.changes())
     }
 
     /// What to wait for beside events: changes of interfaces.
@@ -315,8 +349,8 @@ impl Probe {
     }
 
     /// Readable when there are events; see [`Self::reader`].
-    pub fn events(&self) -> BorrowedFd<'_> {
-        self.events.as_fd()
+    pub fn events(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.events.descriptors()
     }
 
     /// How many connections are counted as being in the flow table ([`gauntlet_wire::held`]), and how many are:
@@ -378,16 +412,9 @@ impl Probe {
         &self.reader
     }
 
-    /// Takes every event that is in the ring buffer.
-    pub fn drain(&mut self, mut each: impl FnMut(&Event)) {
-        while let Some(item) = self.events.next() {
-            // The kernel wrote a whole `Event` of this build's layout: both come from one object.
-            if let Ok(event) = Event::ref_from_bytes(&item)
-                && event.abi == ABI
-            {
-                each(event);
-            }
-        }
+    /// Takes every event that the programs have told: none that was told before another one comes after it.
+    pub fn drain(&mut self, each: impl FnMut(&Event)) {
+        self.events.drain(each);
     }
 
     /// Looks for handshakes that have said nothing for `threshold`, and removes connections that
@@ -586,7 +613,7 @@ fn windows(source: MapError) -> ProbeError {
     }
 }
 
-fn take<M>(
+pub(crate) fn take<M>(
     ebpf: &mut Ebpf,
     name: &'static str,
     from: impl FnOnce(Map) -> Result<M, MapError>,

@@ -13,6 +13,8 @@ use gauntlet_probes::load::{LoadError, Settings, load};
 use gauntlet_probes::{object, privileges, source};
 use serde_json::json;
 
+use crate::watch::TransportName;
+
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// What to print
@@ -22,6 +24,10 @@ pub(crate) struct Arguments {
     /// Folder for the whole logs of programs that the verifier refuses, and the source's line
     #[arg(long, value_name = "DIR")]
     logs: Option<PathBuf>,
+
+    /// How events are to come from them; with `perf`, of live programs only
+    #[arg(long, value_enum, default_value_t = TransportName::Ring)]
+    transport: TransportName,
 }
 
 type Measured = std::result::Result<Vec<std::result::Result<Cost, Refused>>, CostError>;
@@ -39,7 +45,7 @@ enum Format {
 pub(crate) fn programs(arguments: &Arguments) -> Result<bool> {
     privileges::check(false)?;
     let mut all_taken = true;
-    for (configuration, settings, programs) in measured() {
+    for (configuration, settings, programs) in measured(arguments.transport) {
         let programs = programs?;
         let mut out = io::stdout().lock();
         for program in &programs {
@@ -59,12 +65,15 @@ pub(crate) fn programs(arguments: &Arguments) -> Result<bool> {
 }
 
 /// Every configuration's costs, in order; measured side by side, since the verifier needs one CPU for seconds.
-fn measured() -> Vec<(&'static str, Settings, Measured)> {
+fn measured(transport: TransportName) -> Vec<(&'static str, Settings, Measured)> {
     thread::scope(|scope| {
-        let begun = configurations().map(|(name, settings)| {
-            let of_thread = settings.clone();
-            (name, settings, scope.spawn(move || measure(&of_thread)))
-        });
+        let begun: Vec<_> = configurations(transport)
+            .into_iter()
+            .map(|(name, settings)| {
+                let of_thread = settings.clone();
+                (name, settings, scope.spawn(move || measure(&of_thread)))
+            })
+            .collect();
         let ended = begun.into_iter().map(|(name, settings, thread)| {
             let measured = thread.join();
             (
@@ -79,12 +88,19 @@ fn measured() -> Vec<(&'static str, Settings, Measured)> {
 
 /// What is shipped, by name. Constants that are set at loading make other programs for the verifier, with
 /// costs of their own.
-fn configurations() -> [(&'static str, Settings); 2] {
+fn configurations(transport: TransportName) -> Vec<(&'static str, Settings)> {
+    if transport == TransportName::Perf {
+        let perf = Settings {
+            transport: transport.into(),
+            ..Settings::default()
+        };
+        return vec![("perf", perf)];
+    }
     let capture = Settings {
         capture_time: true,
         ..Settings::default()
     };
-    [("default", Settings::default()), ("capture", capture)]
+    vec![("default", Settings::default()), ("capture", capture)]
 }
 
 /// What tells a program from the same one in the default configuration.

@@ -23,6 +23,7 @@ use gauntlet_probes::library::{self, Libraries};
 use gauntlet_probes::load::{DEFAULT_FLOWS, DEFAULT_RING_KIB, Settings, ring_bytes};
 use gauntlet_probes::probe::{Correction, Counts};
 use gauntlet_probes::report::{human, ndjson};
+use gauntlet_probes::transport::Transport;
 use gauntlet_probes::{clock, privileges};
 use gauntlet_wire::Role;
 use gauntlet_wire::event::Event;
@@ -100,7 +101,13 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "N", default_value_t = DEFAULT_FLOWS)]
     max_handshakes: NonZeroU32,
 
-    /// Size of the ring buffer of each namespace, KiB; a power of two, at least 4.
+    /// How events come from the programs: `ring`, a ring buffer; `perf`, a perf event array, whose reader the
+    /// kernel wakes for each event, at the sender's cost, whatever --delivery says.
+    #[arg(long, value_enum, default_value_t = TransportName::Ring)]
+    transport: TransportName,
+
+    /// Size of the ring buffer of each namespace, KiB; a power of two, at least 4. With --transport perf: of the
+    /// buffers of all processors together, which have a page each at least.
     #[arg(long, value_name = "KIB", default_value_t = DEFAULT_RING_KIB, value_parser = ring_size)]
     ring: u32,
 }
@@ -135,6 +142,23 @@ enum DeliveryName {
     Latency,
     Balanced,
     Quiet,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TransportName {
+    /// A ring buffer.
+    Ring,
+    /// A perf event array.
+    Perf,
+}
+
+impl From<TransportName> for Transport {
+    fn from(name: TransportName) -> Self {
+        match name {
+            TransportName::Ring => Self::Ring,
+            TransportName::Perf => Self::Perf,
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -175,6 +199,7 @@ pub(crate) fn watch(arguments: &Arguments) -> anyhow::Result<()> {
     };
     let settings = Settings {
         flows: arguments.max_handshakes,
+        transport: arguments.transport.into(),
         ring_bytes: ring_bytes(arguments.ring).context("--ring")?,
         tls_ports: arguments.tls_port.clone(),
         capture_time: false,
@@ -186,7 +211,10 @@ pub(crate) fn watch(arguments: &Arguments) -> anyhow::Result<()> {
         Some(path) => Watched::cgroup(path, settings)?,
         None => Watched::namespaces(&arguments.netns, selection, settings)?,
     };
-    let (libraries, told) = libraries(&arguments.library)?;
+    let (libraries, mut told) = libraries(&arguments.library)?;
+    if libraries.is_some() && arguments.transport == TransportName::Perf {
+        told.push_str(" (whose words come by ring buffer all the same)");
+    }
     let what = match (&arguments.cgroup, watched.interfaces()) {
         (Some(path), _) => format!("cgroup {}", path.display()),
         (None, 1) => "1 interface".into(),
@@ -483,7 +511,7 @@ fn wait(
             probe
                 .changes()
                 .into_iter()
-                .chain(sleeps.then(|| probe.events()))
+                .chain(sleeps.then(|| probe.events()).into_iter().flatten())
         })
         .chain(watch.libraries.as_ref().map(Libraries::as_fd))
         .chain([signals.as_fd()])

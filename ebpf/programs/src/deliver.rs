@@ -1,10 +1,9 @@
-//! Telling an event: written down, and its reader woken if it says that it is asleep
+//! Whether the reader of the ring buffer is to be woken for an event: if it says that it is asleep
 //! ([`gauntlet_wire::reader`] says why nothing is missed).
 
 use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::Array;
-use aya_ebpf::maps::ring_buf::RingBufEntry;
 use gauntlet_wire::reader::{ASLEEP, AWAKE, TOLD, WORD, WORDS};
 
 use crate::atomic::add;
@@ -13,16 +12,9 @@ use crate::atomic::add;
 #[map]
 static READER: Array<[u64; WORDS]> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// Tells it.
+/// The flags to submit an event with, which must have been reserved before.
 #[inline(always)]
-pub(crate) fn tell<T>(event: RingBufEntry<T>) {
-    let flags = wake();
-    event.submit(flags);
-}
-
-/// The flags to submit with. Something must have been reserved before.
-#[inline(always)]
-fn wake() -> u64 {
+pub(crate) fn wake() -> u64 {
     let Some(words) = READER.get_ptr_mut(0) else {
         return 0;
     };

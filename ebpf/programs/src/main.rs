@@ -23,6 +23,7 @@ mod deliver;
 mod glance;
 mod held;
 mod maps;
+mod offer;
 mod place;
 #[cfg(feature = "planted-refusal")]
 mod planted;

@@ -3,9 +3,10 @@
 
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{
-    Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, ProgramArray, RingBuf,
+    Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, PerfEventArray, ProgramArray, RingBuf,
 };
 use gauntlet_wire::counters::{COUNTERS, ClassCount, Counter, class_key};
+use gauntlet_wire::event::Event;
 use gauntlet_wire::flow::Flow;
 use gauntlet_wire::packet::{Endpoint, FlowKey, Parsed};
 use gauntlet_wire::rules::Failure;
@@ -20,9 +21,17 @@ use crate::skb::Skb;
 #[map]
 pub(crate) static FLOWS: HashMap<FlowKey, Flow> = HashMap::with_max_entries(8_192, 0);
 
-/// Failed handshakes ([`gauntlet_wire::event::Event`]). The loader sets its size.
+/// Failed handshakes, where they go by ring buffer ([`crate::offer`]). The loader sets its size.
 #[map]
 pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(4 << 20, 0);
+
+/// The same where they go by perf event array: as many elements as there may be CPUs, which the loader knows.
+#[map]
+pub(crate) static PERF_EVENTS: PerfEventArray<Event> = PerfEventArray::new(0);
+
+/// An event that is about to go by perf event array, by place.
+#[map]
+pub(crate) static NEW_EVENT: PerCpuArray<Event> = PerCpuArray::with_max_entries(PLACES, 0);
 
 /// [`Counter`]s.
 #[map]

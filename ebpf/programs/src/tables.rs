@@ -8,9 +8,8 @@ use core::ptr::NonNull;
 use aya_ebpf::bindings::{BPF_EXIST, BPF_NOEXIST};
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use aya_ebpf::helpers::generated::{bpf_probe_read_kernel, bpf_skb_cgroup_id};
-use aya_ebpf::maps::ring_buf::RingBufEntry;
 use gauntlet_wire::counters::Counter;
-use gauntlet_wire::event::{ABI, Event};
+use gauntlet_wire::event::ABI;
 use gauntlet_wire::flow::{CAPTURE_LABEL, CAPTURE_SPACE, Flow};
 use gauntlet_wire::machine::{Opened, Removal, Tables};
 use gauntlet_wire::packet::{Endpoint, FlowKey, Parsed};
@@ -19,12 +18,11 @@ use gauntlet_wire::segment::Payload;
 use gauntlet_wire::side::GATHER;
 use gauntlet_wire::window::{WINDOW, Window, WindowKey};
 
-use crate::deliver;
 use crate::held;
 use crate::maps::{
-    EVENTS, FLOWS, NEW_FLOW, NEW_WINDOW, TLS_PORTS, TLS_SERVERS, WINDOWS, capture_time, count,
-    count_class,
+    FLOWS, NEW_FLOW, NEW_WINDOW, TLS_PORTS, TLS_SERVERS, WINDOWS, capture_time, count, count_class,
 };
+use crate::offer::Offer;
 use crate::skb::{Skb, captured, gathered, label, opaque, settled};
 
 /// The maps, the packet in hand, and this program's place among those that run on this CPU.
@@ -75,7 +73,7 @@ impl Tables for Maps {
         = Element<Window>
     where
         Self: 't;
-    type Offer = RingBufEntry<Event>;
+    type Offer = Offer;
 
     #[inline(always)]
     fn now(&self) -> u64 {
@@ -179,21 +177,21 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn room(&self) -> Option<RingBufEntry<Event>> {
-        EVENTS.reserve(0)
+    fn room(&self) -> Option<Offer> {
+        Offer::new(self.place)
     }
 
     #[inline(always)]
     fn fill(
         &self,
-        offer: &mut RingBufEntry<Event>,
+        offer: &mut Offer,
         flow: &Flow,
         parsed: &Parsed,
         failure: Failure,
         undecided: bool,
     ) {
-        let event = offer.as_mut_ptr();
-        // SAFETY: `event` is the reserved record, which holds a whole `Event`.
+        let event = offer.event();
+        // SAFETY: `event` is of this offer, and holds a whole `Event`.
         let to = unsafe { &raw mut (*event).flow };
         // SAFETY: source and destination are both as large as a `Flow`.
         unsafe {
@@ -204,7 +202,7 @@ impl Tables for Maps {
             );
         }
         let ifindex = self.skb.interface();
-        // SAFETY: `event` is the reserved record; every field but `flow` is written here.
+        // SAFETY: `event` is of this offer, and of nobody else; every field but `flow` is written here.
         let event = unsafe { &mut *event };
         event.time = parsed.segment.time;
         event.abi = ABI;
@@ -216,13 +214,13 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn tell(&self, offer: RingBufEntry<Event>) {
-        deliver::tell(offer);
+    fn tell(&self, offer: Offer) -> bool {
+        offer.tell(self.skb)
     }
 
     #[inline(always)]
-    fn withdraw(&self, offer: RingBufEntry<Event>) {
-        offer.discard(0);
+    fn withdraw(&self, offer: Offer) {
+        offer.withdraw();
     }
 }
 

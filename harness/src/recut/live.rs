@@ -114,7 +114,10 @@ impl Live {
             if left.is_zero() {
                 return Err(ProbeError::Packet(io::ErrorKind::TimedOut.into()));
             }
-            let mut events = [PollFd::new(self.probe.events(), PollFlags::POLLIN)];
+            let events = self.probe.events();
+            let mut events: Vec<_> = events
+                .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
+                .collect();
             let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
             poll(&mut events, timeout).map_err(|errno| ProbeError::Packet(errno.into()))?;
         }

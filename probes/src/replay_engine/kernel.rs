@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use aya::Ebpf;
 use gauntlet_wire::bytes::Bytes;
 use gauntlet_wire::event::Event;
 use gauntlet_wire::packet::{self, FlowKey, Parsed};
@@ -14,6 +15,7 @@ use zerocopy::FromZeros as _;
 
 use super::{Engine, UnderWay};
 use crate::load::Settings;
+use crate::object::{self, Family};
 use crate::probe::{Counts, Probe, ProbeError};
 
 /// The program, loaded and attached to nothing.
@@ -31,11 +33,29 @@ impl Kernel {
     /// # Errors
     /// [`ProbeError::Load`].
     pub fn load(settings: &Settings) -> Result<Self, ProbeError> {
+        Self::load_object(object::OBJECT, settings, object::INTERFACE)
+    }
+
+    /// Loads the program of another object with the same programs and maps, an ELF file's bytes, or of another
+    /// family. That of a cgroup has a place written over the lower half of a packet's time.
+    ///
+    /// # Errors
+    /// [`ProbeError::Load`].
+    pub fn load_object(
+        object: &[u8],
+        settings: &Settings,
+        family: Family,
+    ) -> Result<Self, ProbeError> {
         Ok(Self {
-            probe: Probe::unattached(settings)?,
+            probe: Probe::of_object(object, settings, family)?,
             opened: HashMap::new(),
             events: Vec::new(),
         })
+    }
+
+    /// What is loaded, for who measures it.
+    pub fn loaded(&self) -> &Ebpf {
+        self.probe.loaded()
     }
 
     /// Remembers where a SYN was captured, the first time.

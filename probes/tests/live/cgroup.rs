@@ -17,11 +17,17 @@ use crate::watch::{PATIENCE, PROBE, Watch, refused};
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         Trial::test("cgroup::either_end_in_it_is_one_event", || {
-            for [client, server] in [[true, false], [false, true]] {
+            for ([client, server], transport) in [
+                ([true, false], "ring"),
+                ([false, true], "ring"),
+                ([true, false], "perf"),
+                ([false, true], "perf"),
+            ] {
                 let stand = Stand::new()?;
                 let group = Group::new("either")?;
                 let child = group.child("pod")?;
-                let mut watch = Watch::start(&stand.server, &["--cgroup", group.text()])?;
+                let arguments = ["--cgroup", group.text(), "--transport", transport];
+                let mut watch = Watch::start(&stand.server, &arguments)?;
                 for address in server_addresses() {
                     let outside = group.beside();
                     let ends =

@@ -9,6 +9,7 @@ use aya::programs::tc::{NlOptions, TcAttachOptions};
 use aya::programs::{SchedClassifier, TcAttachType};
 use gauntlet_probes::load::{self, Settings, load};
 use gauntlet_probes::object;
+use gauntlet_probes::transport::Transport;
 use libtest_mimic::{Failed, Trial};
 use nix::sys::signal::Signal;
 
@@ -309,6 +310,7 @@ impl Other {
 pub(crate) const SMALL: Settings = Settings {
     capture_time: false,
     glance: true,
+    transport: Transport::Ring,
     flows: NonZeroU32::MIN,
     ring_bytes: NonZeroU32::MIN.saturating_add(4095),
     tls_ports: Vec::new(),

@@ -85,6 +85,11 @@ const REFUSED: &[(&[&str], i32, &str)] = &[
         "mtls-probe: invalid value '65536' for '--tls-port <PORT>'",
     ),
     (
+        &["--transport", "pipe"],
+        64,
+        "mtls-probe: invalid value 'pipe' for '--transport <TRANSPORT>'",
+    ),
+    (
         &["--hook", "xdp"],
         64,
         "mtls-probe: invalid value 'xdp' for '--hook <HOOK>'",
@@ -216,9 +221,13 @@ fn privileges() -> Result<(), Failed> {
         ),
     )?;
     // Enough in one's own namespace, whichever hook.
-    for hook in ["tcx", "clsact"] {
+    for how in [
+        ["--hook", "tcx"],
+        ["--hook", "clsact"],
+        ["--transport", "perf"],
+    ] {
         let mut command = nobody(&copy, &CAPABILITIES);
-        let arguments = ["-i", SERVER, "--hook", hook];
+        let arguments = ["-i", SERVER, how[0], how[1]];
         let mut watch = Watch::start_as(&stand.server, &mut command, &arguments)?;
         fail(&stand, server_addresses()[0], "nobody.test", UNKNOWN_CA)?;
         watch.event_of("nobody.test")?;

@@ -7,11 +7,13 @@ use gauntlet_probes::delivery::SLEEP;
 use gauntlet_probes::interfaces::Selection;
 use gauntlet_probes::load::Settings;
 use gauntlet_probes::probe::Probe;
+use gauntlet_wire::counters::Counter;
 use libtest_mimic::{Failed, Trial};
 use nix::sys::signal::Signal;
 
 use crate::clsact::same;
 use crate::flood::{Order, SYN, flood, frame};
+use crate::orphans::Orphans;
 use crate::raw::{BAD_CERTIFICATE, Connection, UNKNOWN_CA, alert, client_hello, fail};
 use crate::stand::{SERVER, Stand, server_addresses};
 use crate::watch::Watch;
@@ -44,7 +46,15 @@ pub(crate) fn trials() -> Vec<Trial> {
             },
         ),
         Trial::test(
-            "losses::what_a_killed_probe_said_is_whole_and_said_once",
+            "losses::offered_is_delivered_and_lost_by_perf_while_nobody_reads",
+            || equation(&["--transport", "perf", "--ring", "64"], Reader::Stopped),
+        ),
+        Trial::test(
+            "losses::offered_is_delivered_and_lost_by_perf_from_every_cpu",
+            || equation(&["--transport", "perf", "--ring", "64"], Reader::Reads),
+        ),
+        Trial::test(
+            "losses::offered_is_delivered_and_lost_when_the_reader_is_killed",
             killed,
         ),
         Trial::test("losses::classes_are_counted_by_version", || {
@@ -74,11 +84,9 @@ const UNKNOWN: &str = "SSL_R_TLSV1_ALERT_UNKNOWN_CA";
 fn full_ring() -> Result<(), Failed> {
     const ROUNDS: u64 = 60;
     let stand = Stand::new()?;
-    for hook in ["tcx", "clsact"] {
-        let watch = Watch::start(
-            &stand.server,
-            &["-i", SERVER, "--ring", "4", "--hook", hook],
-        )?;
+    for (hook, transport) in [("tcx", "ring"), ("clsact", "ring"), ("tcx", "perf")] {
+        let how = ["--hook", hook, "--transport", transport, "--ring", "4"];
+        let watch = Watch::start(&stand.server, &[&["-i", SERVER], &how[..]].concat())?;
         watch.stop()?;
         for round in 0..ROUNDS {
             fail(
@@ -139,8 +147,16 @@ fn delivered() -> Result<(), Failed> {
     const ALONE: usize = 20;
     const AT_ONCE: u32 = 1_000;
     let stand = Stand::new()?;
-    for delivery in ["quiet", "balanced", "latency"] {
-        let mut watch = Watch::start(&stand.server, &["-i", SERVER, "--delivery", delivery])?;
+    for (delivery, transport) in [
+        ("quiet", "ring"),
+        ("balanced", "ring"),
+        ("latency", "ring"),
+        ("quiet", "perf"),
+        ("balanced", "perf"),
+        ("latency", "perf"),
+    ] {
+        let how = ["--delivery", delivery, "--transport", transport];
+        let mut watch = Watch::start(&stand.server, &[&["-i", SERVER], &how[..]].concat())?;
         let mut slow = 0;
         for number in 0..ALONE {
             let name = format!("{number}.test");
@@ -151,7 +167,7 @@ fn delivered() -> Result<(), Failed> {
             slow += usize::from(said.elapsed() > SLEEP / 4);
         }
         if slow > ALONE / 2 {
-            return Err(format!("{delivery}: {slow} of {ALONE} events came late").into());
+            return Err(format!("{how:?}: {slow} of {ALONE} events came late").into());
         }
         flood(&stand, AT_ONCE, 1, Order::Each)?;
         let ended = watch.finish()?;
@@ -275,23 +291,63 @@ fn equation(arguments: &[&str], reader: Reader) -> Result<(), Failed> {
     }
 }
 
-/// With the probe its counters are gone: what is left to promise is that no event is half, and none told twice,
-/// and that the next probe counts from nothing.
+/// With the reader its counters are gone, so the test holds the maps: each failure was lost because the ring was full,
+/// or is in the ring, or was taken out of it by the reader, which told it, or died with it in hand. What was told is
+/// told once.
 fn killed() -> Result<(), Failed> {
-    let offered = offered()?;
+    // The programs outlive their process by half a second.
+    let offered = offered()?.max(200_000);
     let stand = Stand::new()?;
-    let mut watch = Watch::start(&stand.server, &["-i", SERVER])?;
-    flood(&stand, offered, 1, Order::Each)?;
+    let watch = Watch::start(&stand.server, &["-i", SERVER, "--ring", "64"])?;
+    let orphans = Orphans::of(watch.pid())?;
+    let lines = std::thread::scope(|scope| {
+        let flood = scope.spawn(|| flood(&stand, offered, 1, Order::Each));
+        // In the middle of it all.
+        while orphans.count(Counter::FlowOpened)? < u64::from(offered) / 2 {
+            std::thread::yield_now();
+        }
+        let lines = watch.kill()?;
+        // The programs of the dead may go on for a moment.
+        flood.join().map_err(|_| "the flood panicked")??;
+        Ok::<_, Failed>(lines)
+    })?;
+    // The last line may be half of one.
+    let (last, whole) = lines.split_last().ok_or("nothing was said")?;
+    let mut told = whole
+        .iter()
+        .map(|line| serde_json::from_str(line))
+        .collect::<Result<Vec<serde_json::Value>, _>>()?;
+    told.extend(serde_json::from_str::<serde_json::Value>(last));
     let mut clients = std::collections::BTreeSet::new();
-    for _ in 0..100 {
-        let event = watch.event()?;
-        let client = event["client.address"].as_str().ok_or("whose?")?.to_owned();
+    for event in &told {
+        let client = event["client.address"].as_str().ok_or("whose?")?;
         same(
             (clients.insert(client), event["error.type"].as_str()),
             (true, Some(UNKNOWN)),
         )?;
     }
-    watch.kill()?;
+    let (opened, failed) = (
+        orphans.count(Counter::FlowOpened)?,
+        orphans.count(Counter::HandshakeFailed)?,
+    );
+    let (full, ring) = (orphans.count(Counter::RingFull)?, orphans.ring()?);
+    let in_hand = ring.taken.checked_sub(told.len() as u64);
+    let in_hand = in_hand.ok_or_else(|| format!("{ring:?}, but {} told", told.len()))?;
+    println!(
+        "{opened} of {offered} seen: {} told, {in_hand} in the reader's hands, {} in the ring, {full} ring_full",
+        told.len(),
+        ring.left,
+    );
+    // The one under way when the programs went has no end.
+    same(
+        (failed <= opened, opened - failed.min(opened) <= 1),
+        (true, true),
+    )?;
+    same(ring.taken + ring.left + full, failed)?;
+    if failed >= u64::from(offered) {
+        return Err("it was killed too late: no verdict".into());
+    }
+    // The next one counts from nothing.
     let watch = Watch::start(&stand.server, &["-i", SERVER])?;
     flood(&stand, 1_000, 1, Order::Each)?;
     let ended = watch.finish()?;

@@ -14,6 +14,7 @@
 //! | `keylog` | with a key log that OpenSSL writes meanwhile, hidden alerts have their names |
 //! | `losses` | what is not reported is counted, exactly: offered = delivered + lost, by cause |
 //! | `paths` | tagged frames, tunnels, loopback, namespaces that look alike |
+//! | `perf` | by perf event array the same is told |
 //! | `replay` | recorded captures say the same in the kernel as on the host |
 //! | `refusal` | a verifier's refusal keeps the whole log |
 //!
@@ -31,7 +32,9 @@ mod library;
 mod losses;
 mod namespaces;
 mod openssl;
+mod orphans;
 mod paths;
+mod perf;
 mod raw;
 #[expect(dead_code, reason = "the host's test reads more of a case")]
 #[path = "../recorded/mod.rs"]
@@ -61,6 +64,7 @@ fn main() -> ExitCode {
         boring::trials(),
         losses::trials(),
         paths::trials(),
+        perf::trials(),
         replay::trials(),
         refusal::trials(),
     ]

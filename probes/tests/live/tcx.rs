@@ -28,7 +28,10 @@ pub(crate) fn trials() -> Vec<Trial> {
             )?;
             let alone = attached(&stand)?;
             same([alone[0].len(), alone[1].len()], [1, 1])?;
-            for end in [Watch::kill, |watch: Watch| watch.finish().map(drop)] {
+            for end in [
+                |watch: Watch| watch.kill().map(drop),
+                |watch: Watch| watch.finish().map(drop),
+            ] {
                 let mut watch = Watch::start(&stand.server, &TCX)?;
                 same(attached(&stand)?.map(|programs| programs.len()), [2, 2])?;
                 fail(&stand, server_addresses()[0], "tcx.test", UNKNOWN_CA)?;

@@ -119,11 +119,11 @@ impl Watch {
         }
     }
 
-    /// Kills it, and waits until the kernel has freed what it held.
-    pub(crate) fn kill(mut self) -> Result<(), Failed> {
+    /// Kills it, and waits until the kernel has freed what it held: the lines that it still wrote.
+    pub(crate) fn kill(mut self) -> Result<Vec<String>, Failed> {
         self.child.kill()?;
-        self.child.wait()?;
-        Ok(())
+        let (lines, _, _) = self.rest()?;
+        Ok(lines)
     }
 
     /// Ends it by a signal: exit code 0, every line valid, the counters last and true.
@@ -166,7 +166,7 @@ impl Watch {
         Ok((lines, errors, self.child.wait()?))
     }
 
-    fn pid(&self) -> Pid {
+    pub(crate) fn pid(&self) -> Pid {
         Pid::from_raw(self.child.id().cast_signed())
     }
 }

@@ -133,7 +133,7 @@ fn ring<const WORDS: usize>() -> i32 {
     let now = unsafe { bpf_ktime_get_ns() };
     // SAFETY: the first of them.
     unsafe { words.write(now) };
-    deliver::tell(event);
+    event.submit(deliver::wake());
     TC_ACT_UNSPEC
 }
 
