@@ -107,35 +107,43 @@ pub(crate) fn printed(event: &Event) -> String {
     }
 }
 
+/// A script's conversations, to be sent again in other segments.
+pub(crate) fn conversations(script: &[u8], number: u32) -> Vec<Conversation> {
+    let steps = play(script, true, number);
+    let mut now = BEGINS;
+    let frames = steps.iter().filter_map(|step| match step {
+        Next::Frame(after, frame) => {
+            now += after;
+            Some((now, &frame[..]))
+        }
+        Next::Look(_) => None,
+    });
+    Conversation::read(frames.collect::<Vec<_>>())
+        .into_iter()
+        .collect()
+}
+
+/// One again, cut by a seed; 0: as it was.
+pub(crate) fn again(conversation: &Conversation, seed: u64) -> Vec<Next> {
+    let frames = conversation.recut(seed).into_iter();
+    let steps = frames.flat_map(|(after, frame)| {
+        // Time passes between flights only; stalls are looked for where it does.
+        let look = (after >= PATIENCE.as_nanos() as u64).then_some(Next::Look(after));
+        let after = if look.is_some() { 0 } else { after };
+        look.into_iter().chain([Next::Frame(after.max(1), frame)])
+    });
+    steps.collect()
+}
+
 /// The same bytes in other segments say the same. The first eight bytes are the seed of the cut.
 pub fn recut(input: &[u8]) {
     let Some((seed, script)) = input.split_first_chunk() else {
         return;
     };
     let seed = u64::from_be_bytes(*seed).max(1);
-    let steps = play(script, true, 1);
-    let mut now = BEGINS;
-    let frames: Vec<(u64, &[u8])> = steps
-        .iter()
-        .filter_map(|step| match step {
-            Next::Frame(after, frame) => {
-                now += after;
-                Some((now, &frame[..]))
-            }
-            Next::Look(_) => None,
-        })
-        .collect();
-    for conversation in Conversation::read(frames) {
+    for conversation in conversations(script, 1) {
         let said = |seed| {
-            let frames = conversation.recut(seed).into_iter();
-            let steps: Vec<Next> = frames
-                .flat_map(|(after, frame)| {
-                    // Time passes between flights only; stalls are looked for where it does.
-                    let look = (after >= PATIENCE.as_nanos() as u64).then_some(Next::Look(after));
-                    let after = if look.is_some() { 0 } else { after };
-                    look.into_iter().chain([Next::Frame(after.max(1), frame)])
-                })
-                .collect();
+            let steps = again(&conversation, seed);
             let mut host = Host::new(&Settings::default());
             let (events, counts) = heard(&mut host, &steps);
             adds_up(&events, &counts);

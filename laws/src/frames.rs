@@ -4,6 +4,10 @@ pub(crate) const FIN: u8 = 1;
 pub(crate) const SYN: u8 = 2;
 pub(crate) const RST: u8 = 4;
 const ACK: u8 = 16;
+/// Length of a TCP header without options.
+const TCP: usize = 20;
+/// The most that comes before what is said: Ethernet, IPv6, TCP.
+const HEADERS: usize = 14 + 40 + TCP;
 
 /// Both ends of a connection, and how far each has come.
 pub(crate) struct Frames {
@@ -59,28 +63,13 @@ impl Frames {
         frame
     }
 
+    /// In one piece of memory: a long run makes a thousand million of them.
     fn frame(&self, who: u8, sequence: u32, flags: u8, bytes: &[u8]) -> Vec<u8> {
-        let end = |end: u8| -> Vec<u8> {
-            let [high, middle, low, lowest] = self.number.to_be_bytes();
-            if self.is_ipv6 {
-                let mut address = vec![0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0];
-                address.extend([high, middle, low, lowest, end]);
-                address
-            } else {
-                vec![10 + (high % 100) * 2 + end, middle, low, lowest]
-            }
-        };
         let ports = [50_000_u16, 443];
         let (from, to) = (usize::from(who), usize::from(who ^ 1));
-        let mut tcp = ports[from].to_be_bytes().to_vec();
-        tcp.extend(ports[to].to_be_bytes());
-        tcp.extend(sequence.to_be_bytes());
-        let heard = if flags & ACK == 0 { 0 } else { self.next[to] };
-        tcp.extend(heard.to_be_bytes());
-        tcp.extend([5 << 4, flags, 0xff, 0xff, 0, 0, 0, 0]);
-        tcp.extend(bytes);
-        let length = tcp.len() as u16;
-        let mut frame = vec![2; 12];
+        let length = (TCP + bytes.len()) as u16;
+        let mut frame = Vec::with_capacity(HEADERS + bytes.len());
+        frame.extend([2; 12]);
         if self.is_ipv6 {
             frame.extend([0x86, 0xdd, 0x60, 0, 0, 0]);
             frame.extend(length.to_be_bytes());
@@ -90,9 +79,26 @@ impl Frames {
             frame.extend((length + 20).to_be_bytes());
             frame.extend([0, 0, 0x40, 0, 64, 6, 0, 0]);
         }
-        frame.extend(end(who));
-        frame.extend(end(who ^ 1));
-        frame.extend(tcp);
+        for end in [who, who ^ 1] {
+            self.address(&mut frame, end);
+        }
+        frame.extend(ports[from].to_be_bytes());
+        frame.extend(ports[to].to_be_bytes());
+        frame.extend(sequence.to_be_bytes());
+        let heard = if flags & ACK == 0 { 0 } else { self.next[to] };
+        frame.extend(heard.to_be_bytes());
+        frame.extend([5 << 4, flags, 0xff, 0xff, 0, 0, 0, 0]);
+        frame.extend_from_slice(bytes);
         frame
+    }
+
+    fn address(&self, frame: &mut Vec<u8>, end: u8) {
+        let [high, middle, low, lowest] = self.number.to_be_bytes();
+        if self.is_ipv6 {
+            frame.extend([0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0]);
+            frame.extend([high, middle, low, lowest, end]);
+        } else {
+            frame.extend([10 + (high % 100) * 2 + end, middle, low, lowest]);
+        }
     }
 }

@@ -13,14 +13,18 @@
 //! | [`keylog`] | a key log | how it comes in pieces makes no difference |
 //!
 //! Refuses to make inputs: libFuzzer does, [`seeds`] from what was recorded, and [`stories`] from numbers.
-//! [`differential`] is [`kernel()`] by the hundred million packets.
+//! [`differential`] is [`kernel()`] by the hundred million packets; [`coverage`] says which of the programs'
+//! instructions that runs.
 
 mod conversation;
+pub mod coverage;
 pub mod differential;
 mod files;
 mod frames;
 mod hello;
+pub mod jit;
 mod kernel;
+pub mod links;
 pub mod player;
 pub mod script;
 pub mod seeds;

@@ -1,7 +1,8 @@
 //! What fuzzing has found, and every seed, held against the laws without libFuzzer. A file below
 //! `fuzz/regressions/TARGET/` is one finding, minimised; its name says what it showed.
 //!
-//! A trial for each law and each finding, and one that sees the comparison of kernel and host find something out; those that load programs are ignored, with the reason, where that
+//! A trial for each law and each finding, one that sees the comparison of kernel and host find something out, and one
+//! that holds the programs with marks of coverage against those without; those that load programs are ignored, with the reason, where that
 //! cannot be done, and an error where `GAUNTLET_REQUIRE` names bpf.
 
 use std::collections::BTreeMap;
@@ -9,11 +10,13 @@ use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
 
+use gauntlet_laws::coverage::{Blocks, Corpus, Instrumented, Run, instrument};
 use gauntlet_laws::differential::Round;
 use gauntlet_laws::player::{Player, Stopped};
 use gauntlet_laws::stories::Stories;
 use gauntlet_laws::{KERNEL_LAWS, LAWS, Law, seeds, settings};
 use gauntlet_probes::load::Settings;
+use gauntlet_probes::object::{CGROUP, INTERFACE, OBJECT};
 use gauntlet_probes::privileges;
 use gauntlet_probes::replay_engine::{Both, HostEngine, Kernel};
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -56,6 +59,8 @@ fn trials() -> Result<Vec<Trial>, String> {
         .collect();
     let planted = "kernel::a_rule_that_the_host_does_not_have_is_found_out";
     trials.push(Trial::test(planted, planted_rule).with_ignored_flag(missing.is_some()));
+    let marks = "coverage::programs_with_marks_tell_the_same_and_mark_where_they_were";
+    trials.push(Trial::test(marks, programs_with_marks).with_ignored_flag(missing.is_some()));
     for (target, (name, bytes)) in findings()? {
         let Some(&((_, law), ignored)) = laws.get(&*target) else {
             return Err(format!(
@@ -105,6 +110,33 @@ fn planted_rule() -> Result<(), Failed> {
             Ok(())
         }
         other => Err(format!("not found out: {other:?}").into()),
+    }
+}
+
+/// The shipped programs with marks, in the real kernel: next to engines without, and with marks that are neither
+/// all set nor none, of what the verifier has left of them.
+fn programs_with_marks() -> Result<(), Failed> {
+    let Instrumented { object, blocks } = instrument(OBJECT)?;
+    let corpus = Corpus::read(Path::new(REPOSITORY))?.every(20);
+    let run = Run::play(&object, &corpus, 1, 2_000, |_| {})?;
+    let marked = |function: &str, of: &Blocks| {
+        let numbered = blocks.iter().enumerate();
+        let of_it = numbered.filter(|(_, block)| block.function == function && block.has_mark);
+        of_it.filter(|(number, _)| of.has(*number)).count()
+    };
+    for function in INTERFACE.all().chain(CGROUP.all()) {
+        let (can, did) = (
+            marked(function, &run.reachable),
+            marked(function, &run.by_all),
+        );
+        if did == 0 || did >= can {
+            return Err(format!("{function}: {did} of {can} blocks").into());
+        }
+    }
+    let impossible = (0..blocks.len()).find(|at| run.by_all.has(*at) && !run.reachable.has(*at));
+    match impossible {
+        None => Ok(()),
+        Some(block) => Err(format!("block {block} was run, and is in no program").into()),
     }
 }
 

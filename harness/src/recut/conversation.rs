@@ -5,6 +5,7 @@
 //! Deterministic: a seed is a list of packets. Refuses to know TLS, and to do what no network and no TCP
 //! does: a segment never comes before one of the peer's that its sender had answered.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
 use etherparse::{
@@ -39,6 +40,8 @@ pub struct Conversation {
     /// When something was said last.
     last: u64,
     said: Vec<Said>,
+    /// Which of `said` begin where, by side and sequence number: a long capture is not searched for each segment.
+    places: HashMap<(Role, u32), Vec<usize>>,
 }
 
 /// A segment that has bytes, or ends its direction. Numbers are relative to the SYNs.
@@ -86,6 +89,7 @@ impl Conversation {
                         first: [tcp.sequence_number(), 0],
                         last: time,
                         said: Vec::new(),
+                        places: HashMap::new(),
                     };
                     found.push((talk, [true, false]));
                 }
@@ -134,6 +138,7 @@ impl Conversation {
                 rst: false,
                 bytes: b"nonsense\r\n".to_vec(),
             }],
+            places: HashMap::new(),
         }
     }
 
@@ -152,14 +157,13 @@ impl Conversation {
             bytes: tcp.payload().to_vec(),
         };
         // A retransmission is the network's doing, and other ones are made here.
-        let again = self.said.iter().any(|before| {
-            before.from == from
-                && before.sequence == said.sequence
-                && before.bytes == said.bytes
-                && (before.fin, before.rst) == (said.fin, said.rst)
+        let places = self.places.entry((from, said.sequence)).or_default();
+        let again = places.iter().map(|at| &self.said[*at]).any(|before| {
+            before.bytes == said.bytes && (before.fin, before.rst) == (said.fin, said.rst)
         });
         if !again {
             self.last = time;
+            places.push(self.said.len());
             self.said.push(said);
         }
     }

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use gauntlet_cli::exit;
 use gauntlet_laws::differential::{Finding, Readers, Run};
+use gauntlet_laws::jit::{self, Interpreted};
 use gauntlet_laws::seeds;
 use gauntlet_laws::stories::Stories;
 
@@ -38,10 +39,20 @@ struct Cli {
     /// The host build by itself: every connection ends once, and counts add up
     #[arg(long)]
     host: bool,
+    /// As many again by the kernel's interpreter, if it has one: the JIT is off meanwhile, for everybody
+    #[arg(long, conflicts_with = "host")]
+    interpreter: bool,
     /// A folder for scripts that show a finding
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
 }
+
+/// How verifiers refuse tail calls beside BPF-to-BPF calls without JIT: the words of 5.10, and those of 7.3 (both in
+/// `kernel/bpf/verifier.c`).
+const ONLY_COMPILED: [&str; 2] = [
+    "not allowed in non-JITed programs",
+    "mixing of tail_calls and bpf-to-bpf calls is not supported",
+];
 
 /// Between two lines that overwrite each other, and between two that do not.
 const OFTEN: Duration = Duration::from_millis(500);
@@ -53,11 +64,33 @@ fn main() -> ExitCode {
         Err(code) => return code,
     };
     let seed = arguments.seed.unwrap_or_else(|| fastrand::u64(..));
-    let code = run(&arguments, seed).unwrap_or_else(|why| {
+    let code = both_ways(&arguments, seed).unwrap_or_else(|why| {
         eprintln!("differential: {why}");
         exit::NO_VERDICT
     });
     ExitCode::from(code)
+}
+
+/// As the kernel runs programs, and by its interpreter where that is wanted and there is one.
+fn both_ways(arguments: &Cli, seed: u64) -> Result<u8, String> {
+    let compiled = run(arguments, seed)?;
+    if !arguments.interpreter || compiled != exit::OK {
+        return Ok(compiled);
+    }
+    match Interpreted::begin() {
+        Ok(_interpreted) => run(arguments, seed).or_else(|why| {
+            // No finding: what has tail calls and functions of its own is only ever compiled.
+            let says = |line: &&str| ONLY_COMPILED.iter().any(|words| line.contains(words));
+            let line = why.lines().find(says);
+            let line = line.ok_or_else(|| why.clone())?;
+            println!("not by an interpreter: the kernel refuses: {}", line.trim());
+            Ok(compiled)
+        }),
+        Err(why) => {
+            println!("not by an interpreter: {why}");
+            Ok(compiled)
+        }
+    }
 }
 
 fn run(arguments: &Cli, seed: u64) -> Result<u8, String> {
@@ -154,18 +187,8 @@ fn per_second(packets: u64, began: Instant) -> u64 {
     (packets as f64 / began.elapsed().as_secs_f64().max(0.001)) as u64
 }
 
-/// Its release, and whether it compiles programs.
+/// Its release, and what runs programs.
 fn kernel() -> String {
-    let read = |path| {
-        fs::read_to_string(path)
-            .unwrap_or_default()
-            .trim()
-            .to_owned()
-    };
-    let jit = match &*read("/proc/sys/net/core/bpf_jit_enable") {
-        "" => "JIT not known",
-        "0" => "interpreter",
-        _ => "JIT",
-    };
-    format!("{}, {jit}", read("/proc/sys/kernel/osrelease"))
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    format!("{}, {}", release.trim(), jit::now())
 }
