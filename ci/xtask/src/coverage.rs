@@ -1,12 +1,37 @@
 //! `cargo xtask coverage`: the wire crate under its own tests, instrumented. Says how many lines and regions were
-//! run through, and each region that was not. Red below what is wanted; measures no other crate.
+//! run through, and each region that was not. Red below what is wanted; of other crates it measures only the BPF
+//! programs ([`programs`]), and another way.
 
 use std::fs;
 
 use anyhow::{Context, Result, bail};
+use clap::{Args, ValueEnum};
 use serde::Deserialize;
 
 use crate::{child, exit, paths, run::target_dir, setup, toolchain::Toolchain};
+
+mod programs;
+
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Of what
+    #[arg(value_enum, default_value_t = Of::Wire)]
+    of: Of,
+    /// Packets of conversations after the corpus, for `programs`
+    #[arg(long, value_name = "N")]
+    packets: Option<u64>,
+    /// Says all of those packets; default: another one each time, which is told
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Of {
+    /// The wire crate, by its own tests
+    Wire,
+    /// The BPF programs' reachable instructions, by the corpus and by conversations from a seed
+    Programs,
+}
 
 /// Percent that must be run through.
 const LINES: f64 = 99.0;
@@ -47,7 +72,19 @@ struct File {
 #[derive(Deserialize)]
 struct Segment(u64, u64, u64, bool, bool, bool);
 
-pub(crate) fn run() -> Result<u8> {
+pub(crate) fn run(options: &Options) -> Result<u8> {
+    let Options { of, packets, seed } = *options;
+    match of {
+        Of::Programs => programs::run(packets, seed),
+        Of::Wire if packets.is_some() || seed.is_some() => {
+            eprintln!("xtask: --packets and --seed are for `coverage programs`");
+            Ok(exit::USAGE)
+        }
+        Of::Wire => wire(),
+    }
+}
+
+fn wire() -> Result<u8> {
     if let Some(code) = setup::blocked(setup::Scope::Coverage)? {
         return Ok(code);
     }
