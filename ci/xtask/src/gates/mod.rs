@@ -6,6 +6,7 @@
 
 use std::{
     io::{Write, stdout},
+    path::PathBuf,
     time::{Duration, Instant},
 };
 
@@ -41,39 +42,76 @@ struct Outcome {
 /// What a gate gives back.
 type Finding = (Verdict, Option<Counts>);
 
-pub(crate) fn run() -> Result<u8> {
-    let mut outcomes = vec![gate("setup", || Ok((prepared()?, None)))];
+/// What gates look at.
+struct Ground {
+    root: PathBuf,
+    /// Why no BPF program can be loaded.
+    no_bpf: Option<String>,
+    before: Result<left_behind::Snapshot>,
+}
+
+/// A gate's name, and what it does.
+type Gate = (&'static str, fn(&Ground) -> Result<Finding>);
+
+/// What all others need.
+const SETUP: &str = "setup";
+
+/// All other gates, in their order.
+const GATES: [Gate; 14] = [
+    ("bpf", |at| Ok((bpf_possible(at.no_bpf.as_deref()), None))),
+    ("fmt", |at| Ok((cargo::fmt(&at.root)?, None))),
+    ("clippy", |at| Ok((cargo::clippy(&at.root)?, None))),
+    ("clippy-bpf", |at| Ok((cargo::clippy_bpf(&at.root)?, None))),
+    ("clippy-fuzz", |at| {
+        Ok((cargo::clippy_fuzz(&at.root)?, None))
+    }),
+    ("docs", |at| Ok((cargo::docs(&at.root)?, None))),
+    ("test", |at| cargo::test(&at.root, at.no_bpf.is_none())),
+    ("fuzz-smoke", |_| Ok((fuzz_smoke()?, None))),
+    ("matrix", |_| kernels()),
+    ("vm-recut", |_| Ok((recut()?, None))),
+    ("vm-faults", |_| Ok((faults()?, None))),
+    ("bench-smoke", |at| {
+        Ok((cargo::bench_smoke(&at.root)?, None))
+    }),
+    ("bench", |_| Ok((budgets()?, None))),
+    ("left-behind", |at| {
+        Ok((left_behind::compare(at.before.as_ref()), None))
+    }),
+];
+
+/// The names of all gates, in their order.
+pub(crate) fn names() -> impl Iterator<Item = &'static str> {
+    std::iter::once(SETUP).chain(GATES.map(|(name, _)| name))
+}
+
+/// Runs these gates, or all; `setup` always.
+pub(crate) fn run(wanted: &[String]) -> Result<u8> {
+    if let Some(unknown) = wanted
+        .iter()
+        .find(|wanted| names().all(|name| name != *wanted))
+    {
+        let all: Vec<&str> = names().collect();
+        eprintln!("xtask: no gate `{unknown}`; there are: {}", all.join(", "));
+        return Ok(exit::USAGE);
+    }
+    let mut outcomes = vec![gate(SETUP, || Ok((prepared()?, None)))];
     if matches!(outcomes[0].verdict, Verdict::Passed) {
-        run_gates(&mut outcomes);
+        let ground = Ground {
+            root: paths::repo_root(),
+            no_bpf: machine::cannot_load_bpf(),
+            before: left_behind::Snapshot::take(),
+        };
+        for (name, body) in GATES {
+            if wanted.is_empty() || wanted.iter().any(|wanted| wanted == name) {
+                outcomes.push(gate(name, || body(&ground)));
+            }
+        }
     }
     let mut out = stdout().lock();
     write!(out, "{}", summary::table(&outcomes))?;
     out.flush()?;
     Ok(exit_code(&outcomes))
-}
-
-fn run_gates(outcomes: &mut Vec<Outcome>) {
-    let root = paths::repo_root();
-    let no_bpf = machine::cannot_load_bpf();
-    let before = left_behind::Snapshot::take();
-    let mut run = |name, body: &dyn Fn() -> Result<Finding>| outcomes.push(gate(name, body));
-
-    run("bpf", &|| Ok((bpf_possible(no_bpf.as_deref()), None)));
-    run("fmt", &|| Ok((cargo::fmt(&root)?, None)));
-    run("clippy", &|| Ok((cargo::clippy(&root)?, None)));
-    run("clippy-bpf", &|| Ok((cargo::clippy_bpf(&root)?, None)));
-    run("clippy-fuzz", &|| Ok((cargo::clippy_fuzz(&root)?, None)));
-    run("docs", &|| Ok((cargo::docs(&root)?, None)));
-    run("test", &|| cargo::test(&root, no_bpf.is_none()));
-    run("fuzz-smoke", &|| Ok((fuzz_smoke()?, None)));
-    run("matrix", &kernels);
-    run("vm-recut", &|| Ok((recut()?, None)));
-    run("vm-faults", &|| Ok((faults()?, None)));
-    run("bench-smoke", &|| Ok((cargo::bench_smoke(&root)?, None)));
-    run("bench", &|| Ok((budgets()?, None)));
-    run("left-behind", &|| {
-        Ok((left_behind::compare(before.as_ref()), None))
-    });
 }
 
 fn gate(name: &'static str, body: impl FnOnce() -> Result<Finding>) -> Outcome {

@@ -1,6 +1,6 @@
 //! `cargo xtask faults`: the shipped probe with one small fault in it at a time (`faults/*.toml`), judged by the
 //! conformance suite, which must notice. Says which case did. Red where a fault survives, no longer applies, or
-//! does not build: then it shows nothing.
+//! does not build: then it shows nothing. With `--gates`, the gates instead ([`gates`]).
 //!
 //! Works on a copy of the tree below `target/`; the tree itself is never touched. The judge is the unchanged
 //! `gauntlet`: only the probe is built anew.
@@ -12,9 +12,25 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use clap::Args;
 use serde::Deserialize;
 
 use crate::{child, exit, machine, paths, run::target_dir, setup};
+
+mod gates;
+mod tree;
+
+use tree::Tree;
+
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Names in `faults/`, or in `faults/gates/`; none: all
+    #[arg(value_name = "NAME")]
+    names: Vec<String>,
+    /// Faults that the gates of `cargo xtask test` must notice, each by the gate it is for
+    #[arg(long)]
+    gates: bool,
+}
 
 /// A fault, as its file has it.
 #[derive(Deserialize)]
@@ -28,8 +44,15 @@ struct Fault {
     find: String,
     /// What stands there instead.
     put: String,
-    /// Parts of the ids of cases that should notice first.
+    /// Parts of the ids of cases that should notice first; of a fault in the probe.
+    #[serde(default)]
     cases: Vec<String>,
+    /// The gates that are run, of which the last should notice; of a fault for gates.
+    #[serde(default)]
+    gates: Vec<String>,
+    /// What is said when it is noticed for the right reason; of a fault for gates.
+    #[serde(default)]
+    says: String,
 }
 
 /// What became of a fault.
@@ -42,21 +65,35 @@ enum Fate {
     Void(String),
 }
 
-pub(crate) fn run(names: &[String]) -> Result<u8> {
+pub(crate) fn run(options: &Options) -> Result<u8> {
     let root = paths::repo_root();
-    let mut faults = read(&root.join("faults"))?;
+    let folder = if options.gates {
+        "faults/gates"
+    } else {
+        "faults"
+    };
+    let names = &options.names;
+    let mut faults = read(&root.join(folder))?;
     if let Some(unknown) = names
         .iter()
         .find(|name| !faults.iter().any(|(known, _)| known == *name))
     {
         let known: Vec<&str> = faults.iter().map(|(name, _)| name.as_str()).collect();
         eprintln!(
-            "xtask: no fault `{unknown}`; faults/ has: {}",
+            "xtask: no fault `{unknown}`; {folder}/ has: {}",
             known.join(", ")
         );
         return Ok(exit::USAGE);
     }
     faults.retain(|(name, _)| names.is_empty() || names.contains(name));
+    if options.gates {
+        return gates::run(&root, &faults);
+    }
+    probes(&root, &faults)
+}
+
+/// Faults in the probe, which the suite must notice.
+fn probes(root: &Path, faults: &[(String, Fault)]) -> Result<u8> {
     if let Some(reason) = machine::cannot_load_bpf() {
         eprintln!("xtask: BPF cannot be loaded here: {reason}; no fault was tried");
         return Ok(exit::NO_VERDICT);
@@ -64,7 +101,7 @@ pub(crate) fn run(names: &[String]) -> Result<u8> {
     if let Some(code) = setup::blocked(setup::Scope::Build)? {
         return Ok(code);
     }
-    let scratch = Scratch::make(&root)?;
+    let scratch = Scratch::make(root)?;
     // Without a fault the same cases must be green: else every fault would seem caught.
     let sound = scratch.build()?;
     let all: Vec<String> = faults
@@ -96,7 +133,7 @@ pub(crate) fn run(names: &[String]) -> Result<u8> {
     }
     let (mut survived, mut void) = (0, 0);
     let total = faults.len();
-    for (name, fault) in &faults {
+    for (name, fault) in faults {
         let start = Instant::now();
         let fate = scratch.fate(fault)?;
         let took = start.elapsed().as_secs_f64();
@@ -162,11 +199,10 @@ impl Fault {
     }
 }
 
-/// A copy of the tree, and where it is built.
+/// A copy of the tree, where it is built, and who judges.
 struct Scratch {
-    root: PathBuf,
-    tree: PathBuf,
-    built: PathBuf,
+    tree: Tree,
+    judge: PathBuf,
 }
 
 /// What the suite said.
@@ -180,31 +216,7 @@ struct Judged {
 
 impl Scratch {
     fn make(root: &Path) -> Result<Self> {
-        let target = target_dir()?;
-        let scratch = Self {
-            root: root.into(),
-            tree: target.join("faults/tree"),
-            built: target.join("faults/build"),
-        };
-        // Not committed, too: what is being worked on is what should be tried.
-        let mut files = child::command("git");
-        files
-            .args([
-                "ls-files",
-                "-z",
-                "--cached",
-                "--others",
-                "--exclude-standard",
-            ])
-            .current_dir(root);
-        for file in child::quiet(&mut files)?
-            .split('\0')
-            .filter(|file| !file.is_empty())
-        {
-            if root.join(file).is_file() {
-                scratch.copy(Path::new(file))?;
-            }
-        }
+        let tree = Tree::copy(root)?;
         let mut gauntlet = child::cargo();
         gauntlet
             .args(["build", "--quiet", "--bin", "gauntlet"])
@@ -212,35 +224,16 @@ impl Scratch {
         if !child::live(&mut gauntlet)? {
             bail!("gauntlet does not build");
         }
-        fs::create_dir_all(scratch.built.join("debug"))?;
-        let judge = scratch.built.join("debug/gauntlet");
-        fs::copy(target.join("debug/gauntlet"), &judge)
+        fs::create_dir_all(tree.built.join("debug"))?;
+        let judge = tree.built.join("debug/gauntlet");
+        fs::copy(target_dir()?.join("debug/gauntlet"), &judge)
             .with_context(|| format!("cannot write {}", judge.display()))?;
-        Ok(scratch)
-    }
-
-    /// Copies a file where it differs: what did not change is not built again.
-    fn copy(&self, file: &Path) -> Result<()> {
-        let (from, to) = (self.root.join(file), self.tree.join(file));
-        let text = fs::read(&from).with_context(|| format!("cannot read {}", from.display()))?;
-        if fs::read(&to).is_ok_and(|there| there == text) {
-            return Ok(());
-        }
-        fs::create_dir_all(to.parent().context("a file is in a folder")?)?;
-        fs::write(&to, text).with_context(|| format!("cannot write {}", to.display()))
+        Ok(Self { tree, judge })
     }
 
     fn fate(&self, fault: &Fault) -> Result<Fate> {
-        let path = self.tree.join(&fault.file);
-        let text = fs::read_to_string(&path).unwrap_or_default();
-        let faulty = match fault.apply(&text) {
-            Ok(faulty) => faulty,
-            Err(why) => return Ok(Fate::Void(why)),
-        };
-        fs::write(&path, faulty).with_context(|| format!("cannot write {}", path.display()))?;
-        let fate = self.fate_of_built(fault);
-        fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
-        fate
+        let fate = self.tree.with(fault, || self.fate_of_built(fault))?;
+        fate.unwrap_or_else(|why| Ok(Fate::Void(why)))
     }
 
     fn fate_of_built(&self, fault: &Fault) -> Result<Fate> {
@@ -274,8 +267,8 @@ impl Scratch {
                 "--bin",
                 "mtls-probe",
             ])
-            .current_dir(&self.tree)
-            .env("CARGO_TARGET_DIR", &self.built);
+            .current_dir(&self.tree.path)
+            .env("CARGO_TARGET_DIR", &self.tree.built);
         let output = child::output(&mut build)?;
         let said = String::from_utf8_lossy(&output.stderr);
         let error = said
@@ -287,14 +280,14 @@ impl Scratch {
 
     /// Runs cases, with the unchanged judge and the unchanged scenarios.
     fn judge(&self, cases: &[String]) -> Result<Judged> {
-        let mut gauntlet = child::command(self.built.join("debug/gauntlet"));
+        let mut gauntlet = child::command(&self.judge);
         gauntlet
             .args(["run", "--format", "ndjson", "--seed", "1", "--scenarios"])
-            .arg(self.root.join("scenarios"))
+            .arg(self.tree.root.join("scenarios"))
             .arg("--artifacts")
-            .arg(self.built.join("artifacts"))
+            .arg(self.tree.built.join("artifacts"))
             .args(cases)
-            .current_dir(&self.root);
+            .current_dir(&self.tree.root);
         let output = child::output(&mut gauntlet)?;
         let judged = judged(&String::from_utf8_lossy(&output.stdout))?;
         // What ends before its first case has judged nothing; a probe that does not start at all shows so.
@@ -364,6 +357,7 @@ mod tests {
                 .apply(&text)
                 .unwrap_or_else(|why| panic!("{name}: {why}"));
             assert!(!fault.cases.is_empty() && !fault.what.is_empty(), "{name}");
+            assert!(fault.gates.is_empty() && fault.says.is_empty(), "{name}");
         }
     }
 
@@ -375,6 +369,8 @@ mod tests {
             find: "a".into(),
             put: "b".into(),
             cases: vec![],
+            gates: vec![],
+            says: String::new(),
         };
         assert_eq!(fault.apply("xax"), Ok("xbx".into()));
         assert!(fault.apply("x").is_err() && fault.apply("aa").is_err());
