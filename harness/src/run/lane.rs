@@ -106,16 +106,17 @@ impl Worker {
     /// Runs a case to its verdict.
     ///
     /// What is red because the machine was not there is run once more, and both attempts are told: a case
-    /// during which it stood still, and one that hangs, since to a deadline that looks the same. What is red
-    /// twice is red.
+    /// during which it stood still, and one that hangs, since to a deadline that looks the same. So is one
+    /// whose bad cable lost so much that a stall was rightly reported. What is red twice is red.
     #[must_use]
     pub fn run(&mut self, case: &Case, settings: &Settings) -> CaseReport {
         standstill::watch();
         let began = Instant::now();
-        let first = self.attempt(case, settings);
+        let (first, slow) = self.attempt(case, settings);
         let stood = standstill::since(began);
         let red = !first.verdict.is_green() && first.verdict != Verdict::Skip;
-        if !red || (stood.is_none() && first.verdict != Verdict::Hang) {
+        let excused = stood.is_some() || slow.is_some() || first.verdict == Verdict::Hang;
+        if !red || !excused {
             return first;
         }
         let mut why = first.reason.unwrap_or_default();
@@ -126,7 +127,15 @@ impl Worker {
                 stood.as_secs_f64()
             );
         }
-        let again = self.attempt(case, settings);
+        if let Some(slow) = slow {
+            let _ = write!(
+                why,
+                "; on its bad cable it took {:.1} s, and the probe calls {:.1} s of silence a stall",
+                slow.as_secs_f64(),
+                stall_after().as_secs_f64()
+            );
+        }
+        let (again, _) = self.attempt(case, settings);
         CaseReport {
             first_attempt: Some(why),
             artifacts: again.artifacts.or(first.artifacts),
@@ -134,9 +143,10 @@ impl Worker {
         }
     }
 
-    fn attempt(&mut self, case: &Case, settings: &Settings) -> CaseReport {
+    /// Runs it once; also says how long it took, where a bad cable made it so slow that a stall was reported.
+    fn attempt(&mut self, case: &Case, settings: &Settings) -> (CaseReport, Option<Duration>) {
         if let Some(lacking) = lacks(case) {
-            return skipped(case, settings, lacking);
+            return (skipped(case, settings, lacking), None);
         }
         let log = KernelLog::now();
         let began = Instant::now();
@@ -163,7 +173,10 @@ impl Worker {
             duration_ms: duration.as_millis().try_into().unwrap_or(u64::MAX),
             ..report_of(case, settings)
         };
-        let Ok(run) = run else { return report };
+        let Ok(run) = run else {
+            return (report, None);
+        };
+        let slow = run.slow(case);
         report.witnesses = run.witnesses();
         if settings.keep_all || !report.verdict.is_green() {
             match run.keep(&report, settings, log) {
@@ -172,7 +185,7 @@ impl Worker {
             }
         }
         report.reported = run.reported.unwrap_or_default();
-        report
+        (report, slow)
     }
 
     /// Ends the probe, then the lane.
@@ -407,6 +420,12 @@ fn may_be_told_late(case: &Case) -> bool {
         .is_none_or(|expect| expect.class == Class::WantRead.name())
 }
 
+/// Whether a stall was reported, and packets took long enough for one.
+fn explains_stall(told: &[Event], took: Duration) -> bool {
+    let stall = |event: &Event| event.class() == Some(Class::WantRead.name());
+    took >= stall_after() && told.iter().any(stall)
+}
+
 impl Run {
     fn judge(&self, case: &Case) -> Judgement {
         let text = String::as_str;
@@ -421,6 +440,13 @@ impl Run {
                 port: self.port,
             },
         )
+    }
+
+    /// How long it took, where that is a bad cable's doing and explains a stall that was reported.
+    fn slow(&self, case: &Case) -> Option<Duration> {
+        case.network?;
+        let told = self.reported.as_deref().unwrap_or_default();
+        Some(self.packets.lasted(self.port)).filter(|&took| explains_stall(told, took))
     }
 
     fn witnesses(&self) -> Witnesses {
@@ -487,5 +513,25 @@ impl Run {
                 .collect(),
             Err(why) => format!("{why}\n"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_stall_is_explained_by_a_slow_cable_and_only_by_one_slow_enough() {
+        let told = |class: &str| -> Event {
+            serde_json::from_value(serde_json::json!({ "error.type": class })).unwrap()
+        };
+        let stall = [told("SSL_ERROR_SYSCALL"), told("SSL_ERROR_WANT_READ")];
+        assert!(explains_stall(&stall, stall_after()));
+        assert!(!explains_stall(
+            &stall,
+            stall_after() - Duration::from_nanos(1)
+        ));
+        assert!(!explains_stall(&stall[..1], stall_after() * 2));
+        assert!(!explains_stall(&[], stall_after() * 2));
     }
 }

@@ -231,6 +231,22 @@ impl Captured {
         }
     }
 
+    /// How long the packets to and from `port` took, from the first that says something: no silence after
+    /// it was longer.
+    #[must_use]
+    pub fn lasted(&self, port: u16) -> Duration {
+        let says = |packet: &&Packet| {
+            Segment::of(packet).is_some_and(|segment| !segment.payload.is_empty())
+        };
+        let of_port = self.of_port(port);
+        let first = of_port.packets.iter().find(says);
+        let last = of_port.packets.last();
+        let took = first
+            .zip(last)
+            .map(|(first, last)| last.time_unix_nano.saturating_sub(first.time_unix_nano));
+        Duration::from_nanos(took.unwrap_or(0))
+    }
+
     /// Writes them as a pcap file with nanosecond stamps.
     ///
     /// # Errors
@@ -321,5 +337,49 @@ impl From<&pcap::Packet<'_>> for Packet {
             time_unix_nano: stamp.try_into().unwrap_or(0),
             data: packet.data.to_vec(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use etherparse::PacketBuilder;
+
+    use super::*;
+
+    fn packet(milliseconds: u64, port: u16, payload: &[u8]) -> Packet {
+        let builder = PacketBuilder::ethernet2([7; 6], [8; 6])
+            .ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64)
+            .tcp(4_000, port, 1, 1_000);
+        let mut data = Vec::new();
+        builder.write(&mut data, payload).unwrap();
+        Packet {
+            time_unix_nano: milliseconds * 1_000_000,
+            data,
+        }
+    }
+
+    #[test]
+    fn a_connection_lasts_from_its_first_bytes_to_its_last_packet() {
+        let lasted = |packets: &[(u64, u16, &[u8])]| {
+            let packets = packets
+                .iter()
+                .map(|&(at, port, payload)| packet(at, port, payload));
+            let captured = Captured {
+                packets: packets.collect(),
+            };
+            captured.lasted(443).as_millis()
+        };
+        // A SYN that was lost says nothing yet, and another connection's packets do not count.
+        let whole: [(u64, u16, &[u8]); 6] = [
+            (0, 443, b""),
+            (500, 444, b"other"),
+            (1_000, 443, b"hello"),
+            (1_020, 443, b"hello"),
+            (1_300, 443, b""),
+            (9_000, 444, b""),
+        ];
+        assert_eq!(lasted(&whole), 300);
+        assert_eq!(lasted(&whole[..2]), 0);
+        assert_eq!(lasted(&[]), 0);
     }
 }
