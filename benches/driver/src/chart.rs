@@ -6,6 +6,7 @@ use plotters::coord::ranged1d::{Ranged, ValueFormatter};
 use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 
+use crate::delivery::{Rate, Row, Way};
 use crate::growth::Growth;
 use crate::measurement::Measurement;
 use crate::report::Report;
@@ -17,7 +18,7 @@ const RED: RGBColor = RGBColor(190, 30, 30);
 const GREY: RGBColor = RGBColor(110, 110, 110);
 
 /// One for each way of delivery, that can be told apart on white.
-const COLORS: [RGBColor; 7] = [
+const COLORS: [RGBColor; 8] = [
     RGBColor(190, 30, 30),
     RGBColor(23, 107, 44),
     RGBColor(38, 98, 168),
@@ -25,6 +26,7 @@ const COLORS: [RGBColor; 7] = [
     RGBColor(200, 110, 0),
     RGBColor(110, 110, 110),
     RGBColor(0, 130, 140),
+    RGBColor(120, 80, 40),
 ];
 
 /// A bar: what, the ratio, the budget.
@@ -235,7 +237,7 @@ fn apart(wanted: &[i32], bottom: i32) -> Vec<i32> {
 ///
 /// # Errors
 /// See above.
-pub fn latencies(report: &Report, rate: u32) -> Result<Option<String>> {
+pub fn latencies(report: &Report, rate: Rate) -> Result<Option<String>> {
     let rows = report.delivery.iter().flat_map(|all| &all.rows);
     let rows: Vec<_> = rows
         .filter(|row| row.rate == rate && row.bytes == 128)
@@ -244,9 +246,7 @@ pub fn latencies(report: &Report, rate: u32) -> Result<Option<String>> {
         return Ok(None);
     }
     let shares = ["p50", "p99", "p99.9", "max"];
-    let of = |row: &crate::delivery::Row| {
-        [row.p50, row.p99, row.p999, row.max].map(|one| one.median.max(0.01))
-    };
+    let of = |row: &Row| [row.p50, row.p99, row.p999, row.max].map(|one| one.median.max(0.01));
     let all: Vec<f64> = rows.iter().flat_map(|row| of(row)).collect();
     let low = all.iter().copied().fold(f64::MAX, f64::min) / 2.0;
     let high = all.iter().copied().fold(0.0, f64::max) * 2.0;
@@ -266,7 +266,7 @@ pub fn latencies(report: &Report, rate: u32) -> Result<Option<String>> {
             .light_line_style(TRANSPARENT)
             .bold_line_style(GREY.mix(0.25))
             .x_labels(0)
-            .y_desc("microseconds")
+            .y_label_formatter(&|y| microseconds(*y))
             .label_style(("sans-serif", 14))
             .draw()?;
         for (place, share) in shares.iter().enumerate() {
@@ -296,6 +296,96 @@ pub fn latencies(report: &Report, rate: u32) -> Result<Option<String>> {
         area.present()?;
     }
     Ok(Some(svg))
+}
+
+/// How long events take at a rate to a reader that is held back: a line for each condition and way.
+///
+/// # Errors
+/// See above.
+pub fn pressed(report: &Report, rate: Rate) -> Result<Option<String>> {
+    const ROW: i32 = 24;
+    let groups: Vec<(&str, Vec<&Row>)> = report
+        .pressed
+        .iter()
+        .flat_map(|pressed| &pressed.under)
+        .map(|under| {
+            let rows = under.rows.iter().filter(|row| row.rate == rate);
+            (under.condition.what(), rows.collect())
+        })
+        .collect();
+    let of = |row: &Row| [row.p50, row.p99, row.max].map(|one| one.median.max(0.01));
+    let all = || groups.iter().flat_map(|(_, rows)| rows);
+    let lines = all().count() + groups.len();
+    let low = all().map(|row| of(row)[0]).fold(f64::MAX, f64::min) / 1.5;
+    let high = all().map(|row| of(row)[2]).fold(0.0, f64::max) * 1.5;
+    if all().count() == 0 {
+        return Ok(None);
+    }
+    let mut svg = String::new();
+    {
+        let height = 70 + ROW as u32 * lines as u32;
+        let area = SVGBackend::with_string(&mut svg, (WIDTH, height)).into_drawing_area();
+        area.fill(&WHITE)?;
+        let mut chart = ChartBuilder::on(&area)
+            .margin(10)
+            .margin_right(190)
+            .x_label_area_size(45)
+            .y_label_area_size(170)
+            .build_cartesian_2d((low..high).log_scale(), 0.0..lines as f64)?;
+        chart
+            .configure_mesh()
+            .disable_y_mesh()
+            .light_line_style(TRANSPARENT)
+            .bold_line_style(GREY.mix(0.25))
+            .y_labels(0)
+            .x_label_formatter(&|x| microseconds(*x))
+            .label_style(("sans-serif", 14))
+            .draw()?;
+        let (plot, _) = chart.plotting_area().get_pixel_range();
+        let mut line = lines as f64 - 0.5;
+        for (condition, rows) in &groups {
+            let (_, y) = chart.backend_coord(&(low, line));
+            let bold = ("sans-serif", 14).into_font().style(FontStyle::Bold);
+            area.draw(&Text::new(*condition, (14, y - 7), bold))?;
+            line -= 1.0;
+            for row in rows {
+                let [p50, p99, max] = of(row);
+                let at = Way::ALL.iter().position(|way| *way == row.way);
+                let color = COLORS[at.unwrap_or(0) % COLORS.len()];
+                let whole = vec![(p50, line), (max, line)];
+                chart.draw_series([PathElement::new(whole, color.mix(0.4).stroke_width(2))])?;
+                let core = vec![(p50, line), (p99, line)];
+                chart.draw_series([PathElement::new(core, color.stroke_width(3))])?;
+                chart.draw_series([Circle::new((p50, line), 5, color.filled())])?;
+                chart.draw_series([Circle::new((p99, line), 5, WHITE.filled())])?;
+                chart.draw_series([Circle::new((p99, line), 5, color.stroke_width(2))])?;
+                let tick = vec![(max, line - 0.3), (max, line + 0.3)];
+                chart.draw_series([PathElement::new(tick, color.stroke_width(2))])?;
+                let (_, y) = chart.backend_coord(&(low, line));
+                let style = ("sans-serif", 14).into_font().color(&color);
+                area.draw(&Text::new(row.way.word(), (30, y - 7), style))?;
+                let share = 100.0 * row.delivered as f64 / row.offered.max(1) as f64;
+                let told = if row.lost == 0 {
+                    "all delivered".into()
+                } else {
+                    format!("{share:.1} % delivered")
+                };
+                area.draw(&Text::new(told, (plot.end + 10, y - 7), ("sans-serif", 13)))?;
+                line -= 1.0;
+            }
+        }
+        area.present()?;
+    }
+    Ok(Some(svg))
+}
+
+/// Short, with the unit that suits.
+fn microseconds(value: f64) -> String {
+    match value {
+        1e6.. => format!("{} s", value / 1e6),
+        1e3.. => format!("{} ms", value / 1e3),
+        _ => format!("{value} us"),
+    }
 }
 
 /// How costs grow with one thing.

@@ -21,6 +21,7 @@ use crate::machine::Machine;
 use crate::measurement::{Measurement, noise};
 use crate::memory;
 use crate::program::Kind;
+use crate::progress;
 use crate::report::short;
 use crate::stand::{BESIDE, Stand};
 use crate::statistics::{Interval, median};
@@ -173,6 +174,7 @@ pub fn timed(
 ) -> Result<Vec<Timed>> {
     let mut samples = Samples::default();
     for load in 0..plan.loads {
+        progress::at(load, plan.loads)?;
         samples.load(today, (then, baseline), plan.rounds, load)?;
     }
     Ok(samples.timed(baseline))
@@ -227,6 +229,7 @@ impl Samples {
         let mut took = [const { [const { Vec::new() }; 3] }; Kind::ALL.len()];
         // Once unmeasured: caches, and the processor's clock.
         for round in 0..=rounds {
+            progress::ongoing()?;
             for (at, kind) in Kind::ALL.into_iter().enumerate() {
                 for turn in turns(load + round) {
                     let stand = &mut stands[turn];

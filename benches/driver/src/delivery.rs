@@ -29,7 +29,15 @@ use serde::Serialize;
 use crate::frames::udp;
 use crate::measurement::Measurement;
 use crate::processor::{Class, run_on};
+use crate::progress;
+use crate::quota::Quota;
 use crate::statistics::{Interval, interval, quantile, sorted};
+
+pub mod pressed;
+mod records;
+
+pub use pressed::Pressed;
+use records::Records;
 
 /// A way from a program to a reader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -49,17 +57,30 @@ pub enum Way {
     SpinEcho,
     /// Floor: an eventfd, and a reader that sleeps on it.
     EventFd,
+    /// Floor: a ring of records in memory, and a reader that looks at nothing else.
+    RingEcho,
 }
 
 impl Way {
-    const ALL: [Self; 7] = [
+    /// All, in the order in which they are shown.
+    pub const ALL: [Self; 8] = [
         Self::Latency,
         Self::Balanced,
         Self::Quiet,
         Self::Adaptive,
         Self::Perf,
         Self::SpinEcho,
+        Self::RingEcho,
         Self::EventFd,
+    ];
+
+    /// Those with a BPF program.
+    pub(crate) const PROGRAMS: [Self; 5] = [
+        Self::Latency,
+        Self::Balanced,
+        Self::Quiet,
+        Self::Adaptive,
+        Self::Perf,
     ];
 
     /// The word in tables.
@@ -73,17 +94,23 @@ impl Way {
             Self::Perf => "perf array",
             Self::SpinEcho => "floor: spin echo",
             Self::EventFd => "floor: eventfd",
+            Self::RingEcho => "floor: bare ring",
         }
     }
 
     const fn program(self, bytes: u32) -> Option<&'static str> {
         match (self, bytes) {
-            (Self::SpinEcho | Self::EventFd, _) => None,
+            (Self::SpinEcho | Self::EventFd | Self::RingEcho, _) => None,
             (Self::Perf, 128) => Some("perf_128"),
             (Self::Perf, _) => Some("perf_512"),
             (_, 128) => Some("ring_128"),
             _ => Some("ring_512"),
         }
+    }
+
+    /// Whether it has one word of memory: what comes before the last was read is no event of its own.
+    const fn is_word(self) -> bool {
+        matches!(self, Self::SpinEcho | Self::EventFd)
     }
 
     const fn delivery(self) -> Option<Delivery> {
@@ -96,9 +123,18 @@ impl Way {
     }
 }
 
-/// The rates that budgets are for, events a second.
-const LOW: u32 = 1_000;
-const HIGH: u32 = 200_000;
+/// Events a second; `None`: as many as can be made.
+pub type Rate = Option<u32>;
+
+/// The rates that budgets are for.
+const LOW: Rate = Some(1_000);
+const HIGH: Rate = Some(200_000);
+
+/// `50000`, or `max`.
+#[must_use]
+pub fn rate_word(rate: Rate) -> String {
+    rate.map_or_else(|| "max".into(), |rate| rate.to_string())
+}
 
 /// What is measured: each way at each rate with each size, in each round once.
 #[derive(Debug, Clone, Copy)]
@@ -107,8 +143,8 @@ pub struct Plan {
     pub rounds: usize,
     /// How long one run is.
     pub time: Duration,
-    /// Rates, events a second.
-    pub rates: &'static [u32],
+    /// Rates.
+    pub rates: &'static [Rate],
     /// Sizes, bytes: 128 or 512.
     pub sizes: &'static [u32],
 }
@@ -125,7 +161,7 @@ impl Plan {
     pub const FULL: Self = Self {
         rounds: 9,
         time: Duration::from_millis(150),
-        rates: &[LOW, 50_000, HIGH],
+        rates: &[LOW, Some(10_000), Some(50_000), HIGH, None],
         sizes: &[128, 512],
     };
 }
@@ -137,8 +173,8 @@ pub struct Row {
     pub way: Way,
     /// How long an event is, bytes.
     pub bytes: u32,
-    /// How many were to be made a second.
-    pub rate: u32,
+    /// How many were to be made a second; none: as many as can be.
+    pub rate: Rate,
     /// How many were made a second.
     pub made: f64,
     /// All that were made.
@@ -168,11 +204,21 @@ pub struct Delivered {
     pub rows: Vec<Row>,
 }
 
+/// What a run is to be.
+#[derive(Debug, Clone, Copy)]
+struct Asked {
+    way: Way,
+    rate: Rate,
+    bytes: u32,
+    time: Duration,
+    speech: Speech,
+}
+
 /// One run.
 struct Run {
     way: Way,
     bytes: u32,
-    rate: u32,
+    rate: Rate,
     offered: u64,
     delivered: u64,
     lost: u64,
@@ -216,19 +262,32 @@ impl Session {
         })
     }
 
-    /// The plan's rounds once more.
+    /// The plan's rounds once more; what has no budget is measured the first time only.
     ///
     /// # Errors
     /// When programs cannot be run, or events are neither delivered nor lost.
     pub fn measure(&mut self) -> Result<Vec<Measurement>> {
+        let all = self.plan;
+        if !self.runs.is_empty() {
+            self.plan.rates = &[LOW, HIGH];
+            self.plan.sizes = &[128];
+        }
+        let measured = self.rounds();
+        self.plan = all;
+        measured?;
+        Ok(measurements(&self.runs))
+    }
+
+    fn rounds(&mut self) -> Result<()> {
         // Once unmeasured.
         for round in 0..=self.plan.rounds {
+            progress::at(round, self.plan.rounds + 1)?;
             let these = self.round(round)?;
             if round > 0 {
                 self.runs.push(these);
             }
         }
-        Ok(measurements(&self.runs))
+        Ok(())
     }
 
     /// All that was measured.
@@ -250,13 +309,17 @@ impl Session {
                 // Each has each place in the order once in a while.
                 for place in 0..Way::ALL.len() {
                     let way = Way::ALL[(place + round) % Way::ALL.len()];
-                    if way.program(bytes).is_none() && bytes != sizes[0] {
+                    if way.is_word() && bytes != sizes[0] {
                         continue;
                     }
-                    let run = self.stand.run(way, rate, bytes, time, self.speech);
-                    runs.push(run.with_context(|| format!("{} at {rate}/s", way.word()))?);
-                    // Whoever had to wait for these two processors has them now.
-                    thread::sleep(time / 4);
+                    let asked = Asked {
+                        way,
+                        rate,
+                        bytes,
+                        time,
+                        speech: self.speech,
+                    };
+                    runs.push(self.stand.run(asked, self.stand.class, None)?);
                 }
             }
         }
@@ -291,7 +354,7 @@ fn rows(runs: &[Vec<Run>]) -> Vec<Row> {
     }
     rows.sort_by_key(|row| {
         let way = Way::ALL.iter().position(|way| *way == row.way);
-        (row.rate, row.bytes, way)
+        (row.rate.unwrap_or(u32::MAX), row.bytes, way)
     });
     rows
 }
@@ -307,7 +370,7 @@ fn measurements(runs: &[Vec<Run>]) -> Vec<Measurement> {
     let ratio = |name: &str,
                  (what, against): (&str, &str),
                  unit,
-                 (way, rate): (Way, u32),
+                 (way, rate): (Way, Rate),
                  value: fn(&Run) -> f64,
                  floor: &dyn Fn(&[Run]) -> Option<f64>| {
         let mut values = Vec::new();
@@ -318,7 +381,14 @@ fn measurements(runs: &[Vec<Run>]) -> Vec<Measurement> {
                 ratios.push(value(&round[at]) / floor);
             }
         }
-        Measurement::new(name, what, against, (values, unit), ratios, None)
+        Measurement::new(
+            name,
+            format!("{}: {what}", way.word()),
+            against,
+            (values, unit),
+            ratios,
+            None,
+        )
     };
     let p99_of = |way, rate| move |round: &[Run]| find(round, way, rate).map(|at| round[at].p99);
     let one = |_: &[Run]| Some(1.0);
@@ -330,7 +400,7 @@ fn measurements(runs: &[Vec<Run>]) -> Vec<Measurement> {
         (Way::Quiet, "quiet"),
     ] {
         let what = ("made a second, of 200 K", "what was wanted");
-        let wanted = |_: &[Run]| Some(f64::from(HIGH));
+        let wanted = |_: &[Run]| HIGH.map(f64::from);
         let made = |run: &Run| run.made;
         let called = format!("delivery.{name}.made");
         all.push(ratio(&called, what, "/s", (way, HIGH), made, &wanted));
@@ -455,14 +525,20 @@ impl Stand {
         })
     }
 
-    fn run(
-        &mut self,
-        way: Way,
-        rate: u32,
-        bytes: u32,
-        time: Duration,
-        speech: Speech,
-    ) -> Result<Run> {
+    /// One run, with a reader of that class, and under a quota if there is one.
+    fn run(&mut self, asked: Asked, class: Class, quota: Option<&Quota>) -> Result<Run> {
+        progress::ongoing()?;
+        let what = || format!("{} at {}/s", asked.way.word(), rate_word(asked.rate));
+        let run = self.once(asked, class, quota).with_context(what)?;
+        // Whoever had to wait for these two processors has them now.
+        thread::sleep(asked.time / 4);
+        Ok(run)
+    }
+
+    fn once(&mut self, asked: Asked, class: Class, quota: Option<&Quota>) -> Result<Run> {
+        let Asked {
+            way, rate, bytes, ..
+        } = asked;
         let before = self.losses()?;
         self.reader.silent();
         let program = match way.program(bytes) {
@@ -472,22 +548,25 @@ impl Stand {
         let link = Link {
             word: AtomicU64::new(0),
             bell: EventFd::from_value_and_flags(0, EfdFlags::EFD_NONBLOCK)?,
+            records: Records::new(if way == Way::RingEcho { bytes } else { 8 }),
             over: AtomicBool::new(false),
             end: EventFd::from_value_and_flags(0, EfdFlags::EFD_NONBLOCK)?,
         };
         let (ring, perf, reader) = (&mut self.ring, &mut self.perf, &self.reader);
-        let (class, [here, there]) = (self.class, self.processors);
+        let (makers, [here, there]) = (self.class, self.processors);
         let (read, made) = thread::scope(|scope| {
             let link = &link;
             let reading = scope.spawn(move || {
                 run_on(here, class)?;
+                quota.map_or(Ok(()), Quota::enter)?;
                 let start = (Instant::now(), spent()?);
                 let mut latencies = Vec::with_capacity(1 << 16);
                 match way {
                     Way::Perf => read_perf(perf, link, &mut latencies)?,
                     Way::SpinEcho | Way::EventFd => echo(way, link, &mut latencies)?,
+                    Way::RingEcho => read_records(link, &mut latencies),
                     _ => {
-                        let reader = (speech == Speech::Speaks).then_some(reader);
+                        let reader = (asked.speech == Speech::Speaks).then_some(reader);
                         read_ring(ring, reader, way.delivery(), link, &mut latencies)?;
                     }
                 }
@@ -495,8 +574,7 @@ impl Stand {
                 anyhow::Ok((latencies, share))
             });
             let making = scope.spawn(move || {
-                run_on(there, class)?;
-                let made = produce(way, program, rate, time, link);
+                let made = run_on(there, makers).and_then(|()| produce(asked, program, link));
                 link.over.store(true, Ordering::Release);
                 link.end.write(1)?;
                 made
@@ -510,11 +588,15 @@ impl Stand {
             anyhow::Ok((read?, made?))
         })?;
         let (latencies, processor) = read;
-        let (offered, took) = made;
+        let Made {
+            offered,
+            no_room,
+            took,
+        } = made;
         let delivered = latencies.len() as u64;
-        let lost = self.losses()? - before;
+        let lost = self.losses()? - before + no_room;
         ensure!(
-            way.program(bytes).is_none() || offered == delivered + lost,
+            way.is_word() || offered == delivered + lost,
             "{offered} events offered, {delivered} delivered, {lost} lost"
         );
         let latencies = sorted(&latencies);
@@ -546,45 +628,61 @@ struct Link {
     word: AtomicU64,
     /// Rings for it.
     bell: EventFd,
+    /// The events of a bare ring.
+    records: Records,
     /// No event will be made any more.
     over: AtomicBool,
     /// Wakes a reader for that.
     end: EventFd,
 }
 
-/// Makes events whenever one is due. How many, and how long that took.
-fn produce(
-    way: Way,
-    program: Option<&SchedClassifier>,
-    rate: u32,
-    time: Duration,
-    link: &Link,
-) -> Result<(u64, Duration)> {
+/// What a producer did.
+struct Made {
+    offered: u64,
+    /// Of those, what a bare ring had no room for. What BPF's had none for, its program counts.
+    no_room: u64,
+    took: Duration,
+}
+
+/// Makes events whenever one is due.
+fn produce(asked: Asked, program: Option<&SchedClassifier>, link: &Link) -> Result<Made> {
+    let Asked {
+        way, rate, time, ..
+    } = asked;
     let frame = udp(&[0; 64]);
     let start = Instant::now();
-    let mut made = 0;
+    let (mut offered, mut no_room) = (0, 0);
+    // A producer that is late goes on for a while; one that makes as many as can be is never late.
+    let last = rate.map_or(time, |_| 2 * time);
     loop {
-        let due = Duration::from_nanos(made * 1_000_000_000 / u64::from(rate));
-        if due >= time || start.elapsed() >= 2 * time {
-            return Ok((made, start.elapsed()));
+        let due = rate.map_or(Duration::ZERO, |rate| {
+            Duration::from_nanos(offered * 1_000_000_000 / u64::from(rate))
+        });
+        if due >= time || start.elapsed() >= last {
+            return Ok(Made {
+                offered,
+                no_room,
+                took: start.elapsed(),
+            });
         }
         while start.elapsed() < due {
             spin_loop();
         }
-        match program {
-            Some(program) => {
+        match (program, way) {
+            (Some(program), _) => {
                 let mut options = TestRunOptions::new();
                 options.data_in = Some(&frame);
                 program.test_run(options)?;
             }
-            None => {
+            (None, Way::RingEcho) => no_room += u64::from(!link.records.put(monotonic())),
+            (None, _) => {
                 link.word.store(monotonic(), Ordering::Release);
                 if way == Way::EventFd {
                     link.bell.write(1)?;
                 }
             }
         }
-        made += 1;
+        offered += 1;
     }
 }
 
@@ -666,6 +764,20 @@ fn echo(way: Way, link: &Link, latencies: &mut Vec<f64>) -> Result<()> {
         } else if way == Way::EventFd {
             wait([link.bell.as_fd()], link)?;
             let _none_yet = link.bell.read();
+        } else {
+            spin_loop();
+        }
+    }
+}
+
+/// Reads records, spinning.
+fn read_records(link: &Link, latencies: &mut Vec<f64>) {
+    loop {
+        let over = link.over.load(Ordering::Acquire);
+        if let Some(made) = link.records.take() {
+            latencies.push(monotonic().saturating_sub(made) as f64);
+        } else if over {
+            return;
         } else {
             spin_loop();
         }

@@ -5,12 +5,13 @@
 
 use std::num::NonZeroU32;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use gauntlet_probes::load::Settings;
 use serde::Serialize;
 
 use crate::pair::{Block, Observer, Pair, Quad, ratio};
 use crate::program::Kind;
+use crate::progress;
 use crate::stand::Stand;
 use crate::statistics::{Interval, interval};
 use crate::work::Work;
@@ -18,6 +19,11 @@ use crate::work::Work;
 /// Connections under way, or interfaces watched, beside.
 const FLOWS: [u32; 3] = [1, 100, 10_000];
 const INTERFACES: [u32; 3] = [1, 10, 100];
+
+/// Watched interfaces that a connection passes: a container's, its host's, what is between them. More routers make
+/// room for more.
+const PASSED: [u32; 4] = [1, 2, 4, 8];
+const ROUTERS: usize = 3;
 
 /// Room for all of them, and for those that are measured.
 const ROOM: NonZeroU32 = NonZeroU32::new(16_384).unwrap();
@@ -48,8 +54,12 @@ impl Plan {
 /// Some curves over the same thing.
 #[derive(Debug, Clone, Serialize)]
 pub struct Growth {
+    /// Of what: `A packet in the kernel`.
+    pub what: &'static str,
     /// What grows: `connections under way`.
     pub with: &'static str,
+    /// What else is to be known.
+    pub about: &'static str,
     /// Against what the ratios are.
     pub against: &'static str,
     /// The curves.
@@ -87,6 +97,7 @@ pub fn measure(object: &[u8], plan: Plan) -> Result<Vec<Growth>> {
         packets(object, &settings, plan.rounds).context("packets, by connections")?,
         connections(object, &settings, plan).context("work, by connections")?,
         interfaces(object, &settings, plan).context("work, by interfaces")?,
+        passed(object, &settings, plan).context("work, by interfaces on its way")?,
     ])
 }
 
@@ -100,6 +111,7 @@ fn packets(object: &[u8], settings: &Settings, rounds: usize) -> Result<Growth> 
     let mut ratios = [const { [const { Vec::new() }; FLOWS.len()] }; KINDS.len()];
     // Once unmeasured.
     for round in 0..=rounds {
+        progress::at(round, rounds + 1)?;
         for (of_kind, kind) in ratios.iter_mut().zip(KINDS) {
             for place in 0..FLOWS.len() {
                 let which = (place + round) % FLOWS.len();
@@ -114,7 +126,9 @@ fn packets(object: &[u8], settings: &Settings, rounds: usize) -> Result<Growth> 
     }
     let curves = KINDS.into_iter().zip(ratios);
     Ok(Growth {
+        what: "A packet in the kernel",
         with: "connections under way",
+        about: "The connections beside are idle.",
         against: "empty programs",
         curves: curves
             .map(|(kind, ratios)| Curve {
@@ -147,7 +161,9 @@ fn connections(object: &[u8], settings: &Settings, plan: Plan) -> Result<Growth>
         }
     }
     Ok(Growth {
+        what: "Handshakes and streams",
         with: "connections under way",
+        about: "The connections beside are idle.",
         against: "times without the probe",
         curves,
     })
@@ -164,7 +180,36 @@ fn interfaces(object: &[u8], settings: &Settings, plan: Plan) -> Result<Growth> 
         add(&mut curves, 0, "a handshake", (interfaces, &found));
     }
     Ok(Growth {
+        what: "Handshakes",
         with: "interfaces watched",
+        about: "The interfaces beside are idle.",
+        against: "times without the probe",
+        curves,
+    })
+}
+
+/// Handshakes along a way of many interfaces, of which more and more are watched: each packet is seen at each.
+fn passed(object: &[u8], settings: &Settings, plan: Plan) -> Result<Growth> {
+    let mut pair = Pair::through(ROUTERS, object, settings, None)?;
+    let work = Work::Handshakes(plan.handshakes);
+    let mut curves = Vec::new();
+    for interfaces in PASSED {
+        pair.watch_of_the_way(interfaces as usize)?;
+        let before = pair.followed()?;
+        let found = quads(&mut pair, plan, work)?;
+        let followed = pair.followed()? - before;
+        let were = ((1 + 2 * plan.quads) * plan.handshakes) as u64;
+        ensure!(
+            followed == were,
+            "{were} connections passed {interfaces} interfaces, {followed} were followed"
+        );
+        add(&mut curves, 0, "a handshake", (interfaces, &found));
+    }
+    Ok(Growth {
+        what: "Handshakes",
+        with: "watched interfaces that a connection passes",
+        about: "The way has three routers, and so eight interfaces; each packet is seen at each that is watched, \
+                and each connection followed once.",
         against: "times without the probe",
         curves,
     })

@@ -7,6 +7,7 @@
 //! | [`compare`] | two builds of the probe against each other |
 //! | [`parser`] | what our parser costs on the host, in other parsers |
 //! | [`delivery`] | how long an event takes to a reader, how many arrive, what the reader costs |
+//! | [`quota`] | a cgroup that holds a reader back |
 //! | [`overhead`] | what handshakes and streams cost under observers |
 //! | `pair`, `work`, `packet_socket` | two namespaces, the observers, and what goes on between them |
 //! | [`growth`] | how costs grow with connections and interfaces |
@@ -14,6 +15,7 @@
 //! | [`frames`], [`processor`] | the packets that are measured, and where a thread runs |
 //! | [`statistics`], [`measurement`] | rounds -> a median and its interval |
 //! | [`budget`] | measurement and budget -> verdict; no I/O |
+//! | [`progress`] | how far a run is, and its end before its time |
 //! | [`machine`], [`report`], [`page`], [`chart`] | on what, and how it is shown |
 //!
 //! Start at [`budget::Budget::judge`]: it is the point of the rest.
@@ -34,6 +36,8 @@ mod pair;
 pub mod parser;
 pub mod processor;
 pub mod program;
+pub mod progress;
+pub mod quota;
 pub mod report;
 mod stand;
 pub mod statistics;

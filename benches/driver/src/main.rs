@@ -5,18 +5,20 @@ use std::fs;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use clap::Parser;
 use gauntlet_bench::budget::Verdict;
 use gauntlet_bench::compare::Build;
-use gauntlet_bench::delivery::Speech;
+use gauntlet_bench::delivery::{Pressed, Speech};
 use gauntlet_bench::machine::Machine;
 use gauntlet_bench::measurement::Measurement;
 use gauntlet_bench::memory::Memory;
 use gauntlet_bench::page::page;
+use gauntlet_bench::progress::Parts;
 use gauntlet_bench::report::{Beside, NotMeasured, Report};
-use gauntlet_bench::{budget, compare, delivery, growth, overhead, parser, program};
+use gauntlet_bench::{budget, compare, delivery, growth, overhead, parser, program, progress};
 use gauntlet_cli::exit;
 use gauntlet_probes::load::Settings;
 use gauntlet_probes::{object, privileges};
@@ -69,6 +71,10 @@ struct Arguments {
 
 /// How many times a part is measured at most.
 const MOST: usize = 3;
+/// When nothing is measured on any more.
+const PATIENCE: Duration = Duration::from_secs(8 * 60);
+/// When a run is given up.
+const LONGEST: Duration = Duration::from_secs(25 * 60);
 
 fn main() -> ExitCode {
     let arguments = match gauntlet_cli::parse::<Arguments>() {
@@ -86,6 +92,7 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> Result<u8> {
     privileges::check(true)?;
+    progress::listen(LONGEST)?;
     let read = |file: &PathBuf| fs::read(file).with_context(|| file.display().to_string());
     let object = match &arguments.object {
         Some(file) => read(file)?,
@@ -133,9 +140,8 @@ fn measure(arguments: &Arguments, object: &[u8]) -> Result<u8> {
         // None of them can be met, so nothing is measured on for one.
         budgets.clear();
     }
-    let rounds = if arguments.quick { 31 } else { 151 };
-
     let quick = arguments.quick;
+    let rounds = if quick { 31 } else { 151 };
     let undecided = |measured: &[Measurement]| {
         let gating = budgets.iter().filter(|budget| budget.stable || !quick);
         gating.into_iter().any(|budget| {
@@ -143,26 +149,34 @@ fn measure(arguments: &Arguments, object: &[u8]) -> Result<u8> {
             found.is_some_and(|one| budget.judge(Some(one)) == Verdict::Inconclusive)
         })
     };
+    let begin = Instant::now();
     // What cannot be told is measured on, for a while: then that is the verdict.
     let settled = |measure: &mut dyn FnMut() -> Result<Vec<Measurement>>| {
         let mut measured = measure()?;
         for _ in 1..MOST {
-            if !undecided(&measured) {
+            if !undecided(&measured) || begin.elapsed() > PATIENCE {
                 break;
             }
+            eprintln!("bench:   again: something cannot be told yet");
             measured = measure()?;
         }
         Ok::<_, anyhow::Error>(measured)
     };
 
-    let mut programs =
-        program::Session::new(object, &Settings::default()).context("cost of the program")?;
-    let measured = settled(&mut || programs.measure(rounds));
-    let mut measurements = measured.context("cost of the program")?;
+    let mut parts = Parts::new(match (arguments.programs, quick) {
+        (true, _) => 1,
+        (false, true) => 5,
+        (false, false) => 7,
+    });
+    let mut measurements = parts.next("cost of the program", || {
+        let mut programs = program::Session::new(object, &Settings::default())?;
+        settled(&mut || programs.measure(rounds))
+    })?;
     if arguments.programs {
         let why = "only programs were asked for (--programs)";
         let beside = Beside {
             not_measured: vec![NotMeasured::new("everything else", why)],
+            took: parts.took(),
             ..Beside::default()
         };
         budgets.retain(|budget| measurements.iter().any(|one| one.name == budget.of));
@@ -171,49 +185,76 @@ fn measure(arguments: &Arguments, object: &[u8]) -> Result<u8> {
             &Report::new(machine, quick, measurements, budgets, beside),
         );
     }
+    let mut not_measured = Vec::new();
     let parser = arguments.parser.as_ref().context("--parser")?;
-    let measured = settled(&mut || parser::measure(parser, rounds));
-    measurements.extend(measured.context("cost of the parser")?);
+    measurements.extend(parts.next("cost of the parser", || {
+        settled(&mut || parser::measure(parser, rounds))
+    })?);
     let plan = if quick {
         delivery::Plan::QUICK
     } else {
         delivery::Plan::FULL
     };
     let mut delivery = delivery::Session::new(plan, Speech::Speaks)?;
-    let measured = settled(&mut || delivery.measure());
-    measurements.extend(measured.context("delivery of events")?);
+    measurements.extend(parts.next("delivery of events", || settled(&mut || delivery.measure()))?);
     let plan = if quick {
         overhead::Plan::QUICK
     } else {
         overhead::Plan::FULL
     };
-    let watch = arguments.watch.clone();
-    let mut overhead = overhead::Session::new(object, plan, watch.clone())?;
-    let measured = settled(&mut || overhead.measure());
-    measurements.extend(measured.context("overhead on handshakes")?);
-    let mut not_measured = overhead.missing().to_vec();
-    let growth = if quick {
-        not_measured.push(NotMeasured::new("growth", "only in a full run"));
-        Vec::new()
+    measurements.extend(parts.next("overhead on handshakes", || {
+        let mut overhead = overhead::Session::new(object, plan, arguments.watch.clone())?;
+        not_measured.extend_from_slice(overhead.missing());
+        settled(&mut || overhead.measure())
+    })?);
+    let (mut pressed, mut grown) = (None, Vec::new());
+    if quick {
+        for what in ["delivery to a reader that is held back", "growth"] {
+            not_measured.push(NotMeasured::new(what, "only in a full run"));
+        }
     } else {
-        growth::measure(object, growth::Plan::FULL).context("growth")?
-    };
-    if watch.is_none() {
-        not_measured.push(NotMeasured::new(
-            "memory of the process",
-            "only in a full run",
-        ));
+        let what = "delivery to a reader that is held back";
+        let measure = || Pressed::measure(delivery::pressed::HELD_BACK);
+        pressed = optional(&mut parts, &mut not_measured, what, measure)?;
+        not_measured.extend(pressed.iter_mut().flat_map(|one| one.missing.drain(..)));
+        let measure = || growth::measure(object, growth::Plan::FULL);
+        grown = optional(&mut parts, &mut not_measured, "growth", measure)?.unwrap_or_default();
     }
-    let memory = Memory::measure(object, &Settings::default(), watch.as_deref());
+    let watch = arguments.watch.as_deref();
+    if watch.is_none() {
+        let why = "only in a full run";
+        not_measured.push(NotMeasured::new("memory of the process", why));
+    }
+    let measure = || Memory::measure(object, &Settings::default(), watch);
+    let memory = optional(&mut parts, &mut not_measured, "memory", measure)?;
 
     let beside = Beside {
         delivery: Some(delivery.delivered()),
-        growth,
-        memory: Some(memory.context("memory")?),
+        pressed,
+        growth: grown,
+        memory,
         not_measured,
+        took: parts.took(),
     };
     let report = Report::new(machine, quick, measurements, budgets, beside);
     publish(arguments, &report)
+}
+
+/// A part that has no budget: where it fails, the others are told none the less.
+fn optional<T>(
+    parts: &mut Parts,
+    not_measured: &mut Vec<NotMeasured>,
+    what: &'static str,
+    measure: impl FnOnce() -> Result<T>,
+) -> Result<Option<T>> {
+    match parts.next(what, measure) {
+        Ok(measured) => Ok(Some(measured)),
+        Err(error) if progress::is_over() => Err(error),
+        Err(error) => {
+            not_measured.push(NotMeasured::broken(what, &error));
+            Ok(None)
+        }
+    }
 }
 
 /// As a table, a page and figures.

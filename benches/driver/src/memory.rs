@@ -26,6 +26,7 @@ use serde::Serialize;
 use crate::frames::{ACK, Client, SYN};
 use crate::packet_socket::{self, send};
 use crate::pair::ip;
+use crate::progress;
 use crate::stand::Stand;
 
 /// Bytes by a map's name.
@@ -179,6 +180,7 @@ impl OfProcess {
             send(&wire, &client.says(ACK, 1, &hello))?;
         }
         for told in 0..handshakes {
+            progress::ongoing()?;
             let line = watch.lines.recv_timeout(PATIENCE);
             let line = line.with_context(|| format!("{told} of {handshakes} stalls were told"))?;
             ensure!(line.contains("SSL_ERROR_WANT_READ"), "no stall: {line}");

@@ -11,6 +11,7 @@ use gauntlet_probes::load::Settings;
 
 use crate::measurement::{Measurement, noise};
 use crate::pair::{Block, Observer, Pair, Quad, ratio};
+use crate::progress;
 use crate::report::NotMeasured;
 use crate::work::Work;
 
@@ -38,11 +39,15 @@ impl Plan {
     /// Some minutes.
     pub const FULL: Self = Self {
         quads: 40,
-        of_processes: 8,
+        of_processes: 6,
         handshakes: 80,
         mib: 64,
     };
 }
+
+/// How much longer a process's blocks are. One that sleeps wakes up some times a second: most of the others'
+/// blocks would show that it uses nothing.
+const LONGER: usize = 8;
 
 /// An observer, and its quads.
 type Observed = (Observer, Vec<Quad>);
@@ -141,6 +146,7 @@ impl Session {
             let what = format!("processor time of {one}, both ends");
             let processor = |block: &Block| block.processor;
             all.extend(of(observed, (work, "processor"), &what, processor));
+            all.extend(half_of_tap(observed, work, one));
             all.extend(of_tshark(observed, work, one));
         }
         let (ratios, values) = self.in_place.clone();
@@ -158,11 +164,14 @@ impl Session {
 
 fn quads(pair: &mut Pair, plan: Plan, work: Work, observed: &mut [Observed]) -> Result<()> {
     for round in 0..plan.quads {
+        progress::at(round, plan.quads)?;
         for place in 0..observed.len() {
             let which = (place + round) % observed.len();
             let (with, quads) = &mut observed[which];
-            if !with.is_process() || round < plan.of_processes {
+            if !with.is_process() {
                 quads.push(pair.quad(*with, work, round % 2 == 0)?);
+            } else if round < plan.of_processes {
+                quads.push(pair.quad(*with, work.times(LONGER), round % 2 == 0)?);
             }
         }
     }
@@ -191,6 +200,29 @@ fn of(
         )
     };
     observed.iter().map(measurement).collect()
+}
+
+/// The time with the probe, in what it is halfway from nothing to a tap: 1 is the probe that takes half of what a tap
+/// takes. No ratio of what both take, which are small differences of large figures.
+fn half_of_tap(observed: &[Observed], work: &str, one: &str) -> Option<Measurement> {
+    let of = |wanted| observed.iter().find(|(observer, _)| *observer == wanted);
+    let (_, probe) = of(Observer::Probe)?;
+    let (_, tap) = of(Observer::Tap)?;
+    let time = |block: &Block| block.time;
+    let ratios = probe.iter().zip(tap).map(|(probe, tap)| {
+        let halfway = f64::midpoint(1.0, ratio(tap, time));
+        ratio(probe, time) / halfway
+    });
+    let (_, control) = of(Observer::None)?;
+    let control: Vec<f64> = control.iter().map(|quad| ratio(quad, time)).collect();
+    Some(Measurement::new(
+        format!("{work}.time.half_of_tap"),
+        format!("time of {one}, with {}", Observer::Probe.what()),
+        "halfway from nothing to a tap",
+        (probe.iter().map(|quad| quad[1].time).collect(), "us"),
+        ratios.collect(),
+        Some(noise(&control)),
+    ))
 }
 
 /// What the observers' own processes use, in what tshark's do.

@@ -5,7 +5,10 @@ use std::fmt::Write as _;
 
 use anyhow::{Result, anyhow};
 
+use crate::budget::Verdict;
 use crate::chart;
+use crate::delivery::{Rate, Row, rate_word};
+use crate::progress::Part;
 use crate::report::{EMULATED, Judged, NotMeasured, Report, mib, short};
 use crate::statistics::Interval;
 
@@ -33,7 +36,8 @@ pub fn page(report: &Report) -> Result<String> {
         ),
         (
             "What parsing costs on the host",
-            "Our parser's time for a message, in tls-parser's, and in that of reading every byte once.",
+            "Our parser's time for a message, in tls-parser's. In the time of reading every byte once: below, among \
+             all ratios.",
             chart::parsers(report),
         ),
         (
@@ -52,21 +56,31 @@ pub fn page(report: &Report) -> Result<String> {
     }
     for growth in &report.growth {
         put(&section(
-            &format!("How it grows with {}", growth.with),
+            &format!("{}: growth with {}", growth.what, growth.with),
             &format!(
-                "In {}; the lines at the points are 95 % intervals of the medians. What is beside is idle.",
-                growth.against
+                "In {}; the lines at the points are 95 % intervals of the medians. {}",
+                growth.against, growth.about
             ),
             chart::growth(growth),
         )?);
     }
-    for rate in rates(report) {
+    for rate in rates(report.delivery.iter().flat_map(|all| &all.rows)) {
         put(&section(
-            &format!("How long an event takes, {rate} a second"),
+            &format!("How long an event takes, {}", a_second(rate)),
             "From the BPF program to the reader: half, 99 of 100, 999 of 1,000 and all events take at most so long. \
-             Medians over rounds. A floor holds one event: of those that come faster than they are read, only the \
+             Medians over rounds. Two floors hold one event: of those that come faster than they are read, only the \
              last counts.",
             chart::latencies(report, rate),
+        )?);
+    }
+    let pressed = || report.pressed.iter().flat_map(|pressed| &pressed.under);
+    for rate in rates(pressed().flat_map(|under| &under.rows)) {
+        put(&section(
+            &format!("To a reader that is held back, {}", a_second(rate)),
+            "From p50 (dot) over p99 (ring) to the longest (tick); medians over rounds. Alone: with a processor for \
+             itself, in SCHED_OTHER. A busy process never waits, on the same processor. The quota is 20 ms of every \
+             100.",
+            chart::pressed(report, rate),
         )?);
     }
     put(&deliveries(report));
@@ -74,6 +88,7 @@ pub fn page(report: &Report) -> Result<String> {
     put(&not_measured(report));
     put("<h2>All ratios</h2>");
     put(&measurements(report));
+    put(&took(report));
     put("</main>\n");
     Ok(page)
 }
@@ -86,11 +101,31 @@ fn section(title: &str, said: &str, drawn: Result<Option<String>>) -> Result<Str
     })
 }
 
-fn rates(report: &Report) -> Vec<u32> {
-    let rows = report.delivery.iter().flat_map(|all| &all.rows);
-    let mut rates: Vec<u32> = rows.map(|row| row.rate).collect();
+fn rates<'r>(rows: impl IntoIterator<Item = &'r Row>) -> Vec<Rate> {
+    let mut rates: Vec<Rate> = rows.into_iter().map(|row| row.rate).collect();
+    rates.sort_by_key(|rate| rate.unwrap_or(u32::MAX));
     rates.dedup();
     rates
+}
+
+fn a_second(rate: Rate) -> String {
+    match rate {
+        None => "as many as can be made".into(),
+        Some(rate) => format!("{} a second", thousands(rate)),
+    }
+}
+
+/// `50,000`.
+fn thousands(number: u32) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
 }
 
 fn machine(report: &Report) -> String {
@@ -123,61 +158,82 @@ fn budgets(report: &Report) -> String {
     } in &report.budgets
     {
         let measured = report.measurements.iter().find(|one| one.name == budget.of);
-        let (what, ratio) = measured.map_or((budget.of.clone(), String::new()), |one| {
-            (format!("{}, in {}", one.what, one.against), with(one.ratio))
-        });
+        let (what, against, ratio) = match measured {
+            Some(one) => (&*one.what, &*one.against, with(one.ratio)),
+            None => (&*budget.of, "", String::new()),
+        };
         let why = match &budget.missed {
             Some(missed) => format!("{}. Missed because {}", budget.reason, missed.reason),
             None => budget.reason.clone(),
         };
         let _infallible = write!(
             rows,
-            "<tr class={}><td>{}<td class=n>{}<td class=n>{}<td>{}<td>{}",
-            verdict
-                .word()
-                .split([' ', ','])
-                .next()
-                .unwrap_or_default()
-                .to_lowercase(),
-            escaped(&what),
-            ratio,
+            "<tr class={}><td>{}<td>{}<td class=n>{ratio}<td class=n>{}<td>{}<td>{}",
+            match verdict {
+                Verdict::Met => "met",
+                Verdict::Missed => "missed",
+                Verdict::KnownMissed | Verdict::Inconclusive | Verdict::NotMeasured => "open",
+            },
+            escaped(what),
+            escaped(against),
             escaped(&budget.bound()),
             verdict.word(),
             escaped(&why),
         );
     }
-    format!("<table><tr><th>what<th>measured<th>budget<th>verdict<th>why this much{rows}</table>")
+    format!(
+        "<div class=wide><table><tr><th>what<th>against<th class=n>measured<th class=n>budget<th>verdict<th>why this \
+             much{rows}</table></div>"
+    )
 }
 
 fn deliveries(report: &Report) -> String {
     let Some(delivery) = &report.delivery else {
         return String::new();
     };
-    let mut rows = String::new();
-    for row in &delivery.rows {
+    let head = format!(
+        "A reader with a processor for itself, {}",
+        delivery.class.word()
+    );
+    let mut tables = delivered(&head, &delivery.rows);
+    for under in report.pressed.iter().flat_map(|pressed| &pressed.under) {
+        tables.push_str(&delivered(
+            &format!("A reader {}", under.condition),
+            &under.rows,
+        ));
+    }
+    format!(
+        "<h2>Delivery, in figures</h2><p>Times in microseconds: medians over rounds, of the first two with their \
+         95 % intervals. Offered is delivered and lost, but for the two floors that hold one event.</p>{tables}"
+    )
+}
+
+fn delivered(head: &str, rows: &[Row]) -> String {
+    let mut lines = String::new();
+    for row in rows {
         let _infallible = write!(
-            rows,
-            "<tr><td>{}<td class=n>{}<td class=n>{}<td class=n>{:.0}<td class=n>{}<td class=n>{}<td class=n>{}\
-             <td class=n>{}<td class=n>{}<td class=n>{}<td class=n>{}<td class=n>{:.0} %",
+            lines,
+            "<tr><td class=way>{}<td class=n>{}<td class=n>{}<td class=n>{:.0}<td class=n>{}<td class=n>{}\
+             <td class=n>{}<td class=n>{}<td class=n>{}<td class=n>{}<td class=n>{}<td class=n>{:.0} %",
             row.way.word(),
             row.bytes,
-            row.rate,
+            rate_word(row.rate),
             row.made,
             row.offered,
             row.delivered,
             row.lost,
             with(row.p50),
             with(row.p99),
-            with(row.p999),
-            with(row.max),
+            short(row.p999.median),
+            short(row.max.median),
             row.processor.median * 100.0,
         );
     }
     format!(
-        "<h2>Delivery, in figures</h2><p>Both ends {}. Times in microseconds.</p>\
-         <table><tr><th>way<th>bytes<th>wanted/s<th>made/s<th>offered<th>delivered<th>lost<th>p50<th>p99<th>p99.9\
-         <th>max<th>reader{rows}</table>",
-        delivery.class.word()
+        "<h3>{head}</h3><details><summary>{} rows</summary><div class=wide><table><tr><th>way<th class=n>bytes\
+         <th class=n>wanted/s<th class=n>made/s<th class=n>offered<th class=n>delivered<th class=n>lost<th class=n>p50\
+         <th class=n>p99<th class=n>p99.9<th class=n>max<th class=n>of a processor{lines}</table></div></details>",
+        rows.len()
     )
 }
 
@@ -208,7 +264,7 @@ fn memory(report: &Report) -> String {
     format!(
         "<h2>Memory</h2><p>Maps by the kernel's own count, before any packet and with {} handshakes under way and \
          every window in use; each handshake that may be takes {:.0} bytes. The process at rest, and while as many \
-         stall at once.</p><table><tr><th>MiB<th>at rest<th>full{rows}</table>",
+         stall at once.</p><table><tr><th>MiB<th class=n>at rest<th class=n>full{rows}</table>",
         memory.flows, memory.per_flow
     )
 }
@@ -218,8 +274,18 @@ fn not_measured(report: &Report) -> String {
         return String::new();
     }
     let mut rows = String::new();
-    for NotMeasured { what, why } in &report.not_measured {
-        let _infallible = write!(rows, "<tr><td>{}<td>{}", escaped(what), escaped(why));
+    for NotMeasured { what, why, broken } in &report.not_measured {
+        let failed = if *broken {
+            "<strong>failed</strong>: "
+        } else {
+            ""
+        };
+        let _infallible = write!(
+            rows,
+            "<tr><td>{}<td>{failed}{}",
+            escaped(what),
+            escaped(why)
+        );
     }
     format!("<h2>Not measured</h2><table><tr><th>what<th>why{rows}</table>")
 }
@@ -239,7 +305,21 @@ fn measurements(report: &Report) -> String {
                 .map_or(String::new(), |noise| format!("{:.1} %", noise * 100.0)),
         );
     }
-    format!("<table><tr><th>name<th>what<th>against<th>ratio<th>itself<th>control{rows}</table>")
+    format!(
+        "<div class=wide><table><tr><th>name<th>what<th>against<th class=n>ratio<th class=n>itself<th class=n>control{rows}\
+             </table></div>"
+    )
+}
+
+fn took(report: &Report) -> String {
+    if report.took.is_empty() {
+        return String::new();
+    }
+    let mut rows = String::new();
+    for Part { what, seconds } in &report.took {
+        let _infallible = write!(rows, "<tr><td>{what}<td class=n>{seconds:.0}");
+    }
+    format!("<h2>How long the run took</h2><table><tr><th>part<th>seconds{rows}</table>")
 }
 
 fn with(interval: Interval) -> String {
@@ -256,13 +336,28 @@ fn escaped(text: &str) -> String {
 }
 
 const HEAD: &str = "<!doctype html>\n<html lang=en><meta charset=utf-8>\
-<meta name=viewport content=\"width=device-width\"><title>gauntlet: what the probe costs</title>\n<style>\
+<meta name=viewport content=\"width=device-width\"><meta name=color-scheme content=light><title>gauntlet: what the probe costs</title>\n<style>\
 body{font:15px/1.5 system-ui,sans-serif;margin:0;color:#222;background:#fff}\
 main{max-width:1100px;margin:2rem auto;padding:0 1rem}\
 h2{margin-top:2.5rem}table{border-collapse:collapse;font-size:13px}\
 th,td{text-align:left;padding:.2rem .6rem;border-bottom:1px solid #ddd;vertical-align:top}\
 .n{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}small{color:#777}\
 figure{margin:0}svg{max-width:100%;height:auto}\
-tr.met td:nth-child(4){color:#176b2c}tr.missed td:nth-child(4){color:#a40000}\
-tr.inconclusive td:nth-child(4){color:#9a6700}\
+tr.met td:nth-child(5){color:#176b2c}tr.missed td:nth-child(5){color:#a40000;font-weight:bold}\
+tr.open td:nth-child(5){color:#9a6700}\
+.wide{overflow-x:auto}.way{white-space:nowrap}h3{margin:1.5rem 0 .3rem}summary{cursor:pointer}\
 </style>\n<main><h1>What the probe costs</h1>\n";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_is_told_as_people_write_it() {
+        assert_eq!(a_second(Some(1_000)), "1,000 a second");
+        assert_eq!(a_second(Some(200_000)), "200,000 a second");
+        assert_eq!(a_second(None), "as many as can be made");
+        assert_eq!(thousands(7), "7");
+        assert_eq!(thousands(1_234_567), "1,234,567");
+    }
+}

@@ -1,5 +1,5 @@
-//! Two network namespaces with a veth pair between them, work that goes through it, and an observer at the
-//! client's end: blocks of work with and without one.
+//! Two network namespaces with a way between them (a veth pair, or some, with routers in between), work that goes
+//! along it, and an observer at the client's end: blocks of work with and without one.
 //!
 //! In quads, `without, with, with, without`: what drifts, drifts for both.
 
@@ -29,6 +29,7 @@ use nix::unistd::Pid;
 use crate::frames::SYN;
 use crate::packet_socket::tap;
 use crate::processor::{Class, run_on};
+use crate::progress;
 use crate::stand::{classifier, one_of_each, opened};
 use crate::work::{Ends, Work};
 
@@ -111,15 +112,24 @@ pub(crate) fn ratio([before, with, also, after]: &Quad, value: fn(&Block) -> f64
     (value(with) + value(also)) / (value(before) + value(after))
 }
 
+/// The client's interface.
 const CLIENT: &str = "c0";
-const SERVER: &str = "s0";
-const ADDRESS: &str = "10.88.0.2";
+
+/// An interface on the way.
+struct Hop {
+    /// In which namespace, from the client's on.
+    namespace: usize,
+    interface: String,
+}
 
 /// Two namespaces, servers that run, and the observers.
 pub(crate) struct Pair {
-    client: NetNs,
-    // Its interface goes with it.
-    _server: NetNs,
+    /// From the client's to the server's.
+    namespaces: Vec<NetNs>,
+    /// From the client to the server.
+    hops: Vec<Hop>,
+    /// How many of them programs are attached to.
+    watched: usize,
     ends: Ends,
     class: Class,
     shipped: Ebpf,
@@ -134,39 +144,38 @@ pub(crate) struct Pair {
 impl Pair {
     /// With an object that has the shipped programs and maps; `watch`: the shipped command, if it is to be had.
     pub(crate) fn new(object: &[u8], settings: &Settings, watch: Option<PathBuf>) -> Result<Self> {
-        let client = NetNs::anonymous("of the client")?;
-        let server = NetNs::anonymous("of the server")?;
-        let there = server.path();
-        let pair = format!(
-            "link add {CLIENT} type veth peer name {SERVER} netns {}",
-            there.display()
-        );
-        ip(&client, &pair)?;
-        for (namespace, interface, address) in
-            [(&client, CLIENT, "10.88.0.1"), (&server, SERVER, ADDRESS)]
-        {
-            ip(namespace, "link set lo up")?;
-            ip(namespace, &format!("link set {interface} up"))?;
-            ip(namespace, &format!("addr add {address}/24 dev {interface}"))?;
-        }
+        Self::through(0, object, settings, watch)
+    }
+
+    /// The same, with so many routers in between.
+    pub(crate) fn through(
+        routers: usize,
+        object: &[u8],
+        settings: &Settings,
+        watch: Option<PathBuf>,
+    ) -> Result<Self> {
+        let (namespaces, hops) = way(routers)?;
         let mut shipped = load::load_object(object, settings, object::INTERFACE)?;
         let mut bench = EbpfLoader::new().load(object::BENCH)?;
         classifier(&mut bench, "next_port")?.load()?;
         let empty = classifier(&mut bench, "empty")?;
         empty.load()?;
+        for hop in &hops {
+            let clsact = || qdisc_add_clsact(&hop.interface);
+            let _where_there_is_tcx_it_is_of_no_use = namespaces[hop.namespace].run(clsact)?;
+        }
         // Attaching the first program of a machine changes the kernel's code; that is not what is measured.
-        client.run(|| {
-            for interface in ["lo", CLIENT] {
-                let _where_there_is_tcx_it_is_of_no_use = qdisc_add_clsact(interface);
-            }
+        namespaces[0].run(|| {
+            let _where_there_is_tcx_it_is_of_no_use = qdisc_add_clsact("lo");
             empty.attach("lo", TcAttachType::Ingress)
         })??;
         let class = Class::highest();
         let map = |ebpf: &mut Ebpf, name| ebpf.take_map(name).context(name);
         Ok(Self {
-            ends: Ends::start(&server, ADDRESS, class)?,
-            client,
-            _server: server,
+            ends: Ends::start(&namespaces[routers + 1], &server(routers), class)?,
+            namespaces,
+            hops,
+            watched: 1,
             class,
             target: map(&mut bench, "TARGET")?.try_into()?,
             counts: map(&mut shipped, object::COUNTS)?.try_into()?,
@@ -186,11 +195,20 @@ impl Pair {
         }
     }
 
+    /// Programs are attached to so many interfaces on the way from now on.
+    pub(crate) fn watch_of_the_way(&mut self, interfaces: usize) -> Result<()> {
+        let all = self.hops.len();
+        ensure!(interfaces <= all, "{interfaces} interfaces of {all}");
+        self.watched = interfaces;
+        Ok(())
+    }
+
     /// A block with an observer.
     pub(crate) fn block(&mut self, observer: Observer, work: Work) -> Result<Block> {
+        progress::ongoing()?;
         let attached = self.attach(observer)?;
         let process = match &attached {
-            Attached::Process(_, child) => Some(child.id()),
+            Attached::Process(_, process) => Some(process.id()),
             _ => None,
         };
         let used = |process: Option<u32>| process.map_or(Ok(Duration::ZERO), of_processes);
@@ -198,7 +216,7 @@ impl Pair {
         let start = (Instant::now(), processor_time()?);
         let last = thread::available_parallelism()?.get() - 1;
         let (class, ends) = (self.class, &self.ends);
-        self.client.run(move || {
+        self.namespaces[0].run(move || {
             run_on(last, class)?;
             ends.work(work)
         })??;
@@ -242,6 +260,11 @@ impl Pair {
         Ok((info.run_time(), info.run_count()))
     }
 
+    /// How many connections the probe has followed so far.
+    pub(crate) fn followed(&self) -> Result<u64> {
+        opened(&self.counts)
+    }
+
     /// Connections that the probe follows beside those of the work, by number: their SYNs, as if they had come.
     pub(crate) fn beside(&mut self, numbers: Range<u32>) -> Result<()> {
         let before = opened(&self.counts)?;
@@ -261,11 +284,11 @@ impl Pair {
         while self.also < interfaces {
             let name = format!("d{}", self.also);
             // Of the one kind that every machine of ours has, its end included.
-            ip(&self.client, &format!("link add {name} type veth"))?;
-            ip(&self.client, &format!("link set {name} up"))?;
+            ip(&self.namespaces[0], &format!("link add {name} type veth"))?;
+            ip(&self.namespaces[0], &format!("link set {name} up"))?;
             let program: &mut SchedClassifier =
                 load::program(&mut self.shipped, object::INTERFACE.watch)?;
-            self.client.run(|| {
+            self.namespaces[0].run(|| {
                 let _where_there_is_tcx_it_is_of_no_use = qdisc_add_clsact(&name);
                 program.attach(&name, TcAttachType::Ingress)?;
                 program.attach(&name, TcAttachType::Egress)
@@ -278,7 +301,7 @@ impl Pair {
     fn attach(&mut self, observer: Observer) -> Result<Attached> {
         let program = match observer {
             Observer::None => return Ok(Attached::Nothing),
-            Observer::Tap => return Ok(Attached::Tap(self.client.run(|| tap(CLIENT))??)),
+            Observer::Tap => return Ok(Attached::Tap(self.namespaces[0].run(|| tap(CLIENT))??)),
             Observer::Watch => {
                 let program = self.watch.as_ref().context("no command to watch with")?;
                 let options = ["watch", "--interface", CLIENT, "--library", "off"];
@@ -302,11 +325,16 @@ impl Pair {
             Observer::Empty => classifier(&mut self.bench, "empty")?,
             Observer::Probe => load::program(&mut self.shipped, object::INTERFACE.watch)?,
         };
-        let links = self.client.run(|| {
-            let ingress = program.attach(CLIENT, TcAttachType::Ingress)?;
-            let egress = program.attach(CLIENT, TcAttachType::Egress)?;
-            anyhow::Ok([ingress, egress])
-        })??;
+        let mut links = Vec::new();
+        for hop in &self.hops[..self.watched] {
+            self.namespaces[hop.namespace].run(|| {
+                for direction in [TcAttachType::Ingress, TcAttachType::Egress] {
+                    let link = program.attach(&hop.interface, direction)?;
+                    links.push((hop.namespace, link));
+                }
+                anyhow::Ok(())
+            })??;
+        }
         Ok(Attached::Program(observer, links))
     }
 
@@ -322,8 +350,9 @@ impl Pair {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
-        let mut child = self.client.run(|| command.spawn())?.context(name.clone())?;
-        let said = child.stderr.take().context("no standard error")?;
+        let started = self.namespaces[0].run(|| command.spawn())?;
+        let mut process = Running(started.context(name.clone())?);
+        let said = process.0.stderr.take().context("no standard error")?;
         let (tell, told) = channel();
         thread::spawn(move || {
             // To its end: who has nowhere to complain to may end of it.
@@ -337,33 +366,30 @@ impl Pair {
             let left = Duration::from_secs(20).saturating_sub(start.elapsed());
             match told.recv_timeout(left) {
                 Ok(line) => last = line,
-                Err(_) => {
-                    child.kill()?;
-                    child.wait()?;
-                    bail!("{name} did not say `{ready}`, but `{last}`");
-                }
+                Err(_) => bail!("{name} did not say `{ready}`, but `{last}`"),
             }
         }
-        Ok(Attached::Process(observer, child))
+        Ok(Attached::Process(observer, process))
     }
 
     fn detach(&mut self, attached: Attached) -> Result<()> {
         match attached {
             Attached::Nothing => {}
             Attached::Tap(tap) => drop(tap),
-            Attached::Process(observer, mut child) => {
-                let (ended, what) = (child.try_wait()?, observer.what());
+            Attached::Process(observer, mut process) => {
+                let (ended, what) = (process.0.try_wait()?, observer.what());
                 ensure!(ended.is_none(), "{what} ended by itself: {ended:?}");
-                end(child, observer.patience())?;
+                process.end(observer.patience())?;
             }
             Attached::Program(observer, links) => {
                 let program = match observer {
                     Observer::Empty => classifier(&mut self.bench, "empty")?,
                     _ => load::program(&mut self.shipped, object::INTERFACE.watch)?,
                 };
-                // In the namespace: where there is no tcx, an interface is found by its name.
-                self.client
-                    .run(|| links.into_iter().try_for_each(|link| program.detach(link)))??;
+                for (namespace, link) in links {
+                    // In the namespace: where there is no tcx, an interface is found by its name.
+                    self.namespaces[namespace].run(|| program.detach(link))??;
+                }
             }
         }
         Ok(())
@@ -373,25 +399,97 @@ impl Pair {
 /// What is attached.
 enum Attached {
     Nothing,
-    Program(Observer, [SchedClassifierLinkId; 2]),
+    /// With the namespace of each link.
+    Program(Observer, Vec<(usize, SchedClassifierLinkId)>),
     Tap(OwnedFd),
-    Process(Observer, Child),
+    Process(Observer, Running),
 }
 
-/// Asks it to end, so that it takes along what it attached; insists where it does not, or leaves a child.
-fn end(mut child: Child, patience: Duration) -> Result<()> {
-    let processes = tree(child.id())?;
-    kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM)?;
-    let start = Instant::now();
-    while child.try_wait()?.is_none() && start.elapsed() < patience {
-        thread::sleep(Duration::from_millis(5));
+/// A process, which does not outlive this, whatever goes wrong.
+struct Running(Child);
+
+impl Running {
+    fn id(&self) -> u32 {
+        self.0.id()
     }
-    for process in processes {
-        // Most have ended.
-        let _gone = kill(Pid::from_raw(process.cast_signed()), Signal::SIGKILL);
+
+    /// Asks it to end, so that it takes along what it attached; insists where it does not, or leaves a child.
+    fn end(&mut self, patience: Duration) -> Result<()> {
+        if self.0.try_wait()?.is_some() {
+            return Ok(());
+        }
+        let processes = tree(self.id())?;
+        kill(Pid::from_raw(self.id().cast_signed()), Signal::SIGTERM)?;
+        let start = Instant::now();
+        while self.0.try_wait()?.is_none() && start.elapsed() < patience {
+            thread::sleep(Duration::from_millis(5));
+        }
+        for process in processes {
+            // Most have ended.
+            let _gone = kill(Pid::from_raw(process.cast_signed()), Signal::SIGKILL);
+        }
+        self.0.wait()?;
+        Ok(())
     }
-    child.wait()?;
-    Ok(())
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ended_before = self.end(Duration::from_secs(1));
+    }
+}
+
+/// Namespaces from the client's to the server's, with so many routers in between, and the interfaces on the way.
+fn way(routers: usize) -> Result<(Vec<NetNs>, Vec<Hop>)> {
+    let last = routers + 1;
+    let label = |at| match at {
+        0 => "of the client".into(),
+        _ if at == last => "of the server".into(),
+        _ => format!("of router {at}"),
+    };
+    let namespaces: Vec<NetNs> = (0..=last)
+        .map(|at| NetNs::anonymous(&label(at)))
+        .collect::<Result<_, _>>()?;
+    let mut hops = Vec::new();
+    for (link, ends) in namespaces.windows(2).enumerate() {
+        let names = [format!("c{link}"), format!("s{link}")];
+        let [here, there] = &names;
+        let peer = ends[1].path();
+        let pair = format!(
+            "link add {here} type veth peer name {there} netns {}",
+            peer.display()
+        );
+        ip(&ends[0], &pair)?;
+        for (at, interface) in names.into_iter().enumerate() {
+            let address = format!("addr add 10.88.{link}.{}/24 dev {interface}", at + 1);
+            ip(&ends[at], &format!("link set {interface} up"))?;
+            ip(&ends[at], &address)?;
+            hops.push(Hop {
+                namespace: link + at,
+                interface,
+            });
+        }
+    }
+    for (at, namespace) in namespaces.iter().enumerate() {
+        ip(namespace, "link set lo up")?;
+        if at < last && routers > 0 {
+            ip(namespace, &format!("route add default via 10.88.{at}.2"))?;
+        }
+        if at > 1 {
+            let back = format!("route add 10.88.0.0/24 via 10.88.{}.1", at - 1);
+            ip(namespace, &back)?;
+        }
+        if at > 0 && at < last {
+            // A thread sees the files of its own namespace.
+            namespace.run(|| fs::write("/proc/sys/net/ipv4/ip_forward", "1"))??;
+        }
+    }
+    Ok((namespaces, hops))
+}
+
+/// The server's address, beyond so many routers.
+fn server(routers: usize) -> String {
+    format!("10.88.{routers}.2")
 }
 
 /// A process, its children and theirs; the first last.

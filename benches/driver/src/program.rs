@@ -5,6 +5,7 @@ use anyhow::Result;
 use gauntlet_probes::load::Settings;
 
 use crate::measurement::{Measurement, noise};
+use crate::progress;
 use crate::stand::{BESIDE, Stand};
 
 /// The kinds of packets, in the order in which they are shown.
@@ -93,6 +94,7 @@ impl Session {
     pub fn measure(&mut self, rounds: usize) -> Result<Vec<Measurement>> {
         // Once unmeasured: caches, and the processor's clock.
         for round in 0..=rounds {
+            progress::at(round, rounds + 1)?;
             let mut empty = self.stand.empty()?;
             for (at, kind) in Kind::ALL.into_iter().enumerate() {
                 let took = self.stand.several(kind, empty)?;

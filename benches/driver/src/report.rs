@@ -6,11 +6,12 @@ use gauntlet_cli::exit;
 use serde::Serialize;
 
 use crate::budget::{Budget, Verdict};
-use crate::delivery::Delivered;
+use crate::delivery::{Delivered, Pressed, Row, rate_word};
 use crate::growth::Growth;
 use crate::machine::Machine;
 use crate::measurement::Measurement;
 use crate::memory::Memory;
+use crate::progress::Part;
 use crate::statistics::Interval;
 
 /// A run.
@@ -26,12 +27,16 @@ pub struct Report {
     pub budgets: Vec<Judged>,
     /// How long events took.
     pub delivery: Option<Delivered>,
+    /// How long they took to a reader that is held back.
+    pub pressed: Option<Pressed>,
     /// How costs grow.
     pub growth: Vec<Growth>,
     /// What it keeps in memory.
     pub memory: Option<Memory>,
     /// What was not measured.
     pub not_measured: Vec<NotMeasured>,
+    /// How long each part of the run took.
+    pub took: Vec<Part>,
 }
 
 /// Something that is not among the figures.
@@ -41,6 +46,8 @@ pub struct NotMeasured {
     pub what: String,
     /// The reason.
     pub why: String,
+    /// It should have been: something went wrong.
+    pub broken: bool,
 }
 
 impl NotMeasured {
@@ -50,6 +57,16 @@ impl NotMeasured {
         Self {
             what: what.into(),
             why: why.into(),
+            broken: false,
+        }
+    }
+
+    /// Because of an error. The rest of the run counts, but there is no pass without it.
+    #[must_use]
+    pub fn broken(what: &str, why: &anyhow::Error) -> Self {
+        Self {
+            broken: true,
+            ..Self::new(what, &format!("{why:#}"))
         }
     }
 }
@@ -59,12 +76,16 @@ impl NotMeasured {
 pub struct Beside {
     /// How long events took.
     pub delivery: Option<Delivered>,
+    /// How long they took to a reader that is held back.
+    pub pressed: Option<Pressed>,
     /// How costs grow.
     pub growth: Vec<Growth>,
     /// What it keeps in memory.
     pub memory: Option<Memory>,
     /// What was not measured.
     pub not_measured: Vec<NotMeasured>,
+    /// How long each part of the run took.
+    pub took: Vec<Part>,
 }
 
 /// A budget, and what came of it.
@@ -110,9 +131,11 @@ impl Report {
             quick,
             measurements,
             delivery: beside.delivery,
+            pressed: beside.pressed,
             growth: beside.growth,
             memory: beside.memory,
             not_measured: beside.not_measured,
+            took: beside.took,
         }
     }
 
@@ -126,7 +149,9 @@ impl Report {
         };
         if any(&[Verdict::Missed]) {
             exit::UNEXPECTED
-        } else if any(&[Verdict::Inconclusive, Verdict::NotMeasured]) {
+        } else if any(&[Verdict::Inconclusive, Verdict::NotMeasured])
+            || self.not_measured.iter().any(|one| one.broken)
+        {
             exit::NO_VERDICT
         } else {
             exit::OK
@@ -182,47 +207,21 @@ impl Report {
         self.grown(&mut table);
         self.kept(&mut table);
         self.notes(&mut table);
+        self.parts(&mut table);
         table
     }
 
-    /// How long events took, in microseconds.
+    /// How long events took, in microseconds. Some of it: the page has the rest.
     fn deliveries(&self, table: &mut String) {
-        let Some(delivery) = &self.delivery else {
-            return;
-        };
-        let _infallible = writeln!(
-            table,
-            "\n{:<18} {:>5} {:>8} {:>8} {:>9} {:>9} {:>6} {:>8} {:>8} {:>8} {:>8} {:>6}",
-            format!("us, {}", delivery.class.word()),
-            "bytes",
-            "wanted/s",
-            "made/s",
-            "offered",
-            "delivered",
-            "lost",
-            "p50",
-            "p99",
-            "p99.9",
-            "max",
-            "reader"
-        );
-        for row in &delivery.rows {
-            let _infallible = writeln!(
-                table,
-                "{:<18} {:>5} {:>8} {:>8.0} {:>9} {:>9} {:>6} {:>8} {:>8} {:>8} {:>8} {:>4.0} %",
-                row.way.word(),
-                row.bytes,
-                row.rate,
-                row.made,
-                row.offered,
-                row.delivered,
-                row.lost,
-                short(row.p50.median),
-                short(row.p99.median),
-                short(row.p999.median),
-                short(row.max.median),
-                row.processor.median * 100.0
-            );
+        if let Some(delivery) = &self.delivery {
+            let head = format!("us, {}, 128 bytes", delivery.class.word());
+            let rows = delivery.rows.iter().filter(|row| row.bytes == 128);
+            delivered(table, &head, rows);
+        }
+        for under in self.pressed.iter().flat_map(|pressed| &pressed.under) {
+            let head = format!("us, {}", under.condition);
+            let rows = under.rows.iter().filter(|row| row.rate == Some(50_000));
+            delivered(table, &head, rows);
         }
     }
 
@@ -232,6 +231,7 @@ impl Report {
             with,
             against,
             curves,
+            ..
         } in &self.growth
         {
             table.push('\n');
@@ -291,6 +291,20 @@ impl Report {
         }
     }
 
+    /// How long it took.
+    fn parts(&self, table: &mut String) {
+        if self.took.is_empty() {
+            return;
+        }
+        let parts: Vec<String> = self
+            .took
+            .iter()
+            .map(|Part { what, seconds }| format!("{what} {seconds:.0} s"))
+            .collect();
+        let all: f64 = self.took.iter().map(|part| part.seconds).sum();
+        let _infallible = writeln!(table, "took {all:.0} s: {}", parts.join(", "));
+    }
+
     /// Why, where a budget is not simply met.
     fn notes(&self, table: &mut String) {
         let mut floors: Vec<(&str, f64)> = Vec::new();
@@ -310,8 +324,9 @@ impl Report {
                 noise * 100.0
             ));
         }
-        for NotMeasured { what, why } in &self.not_measured {
-            line(format!("{what}: not measured: {why}"));
+        for NotMeasured { what, why, broken } in &self.not_measured {
+            let how = if *broken { "FAILED" } else { "not measured" };
+            line(format!("{what}: {how}: {why}"));
         }
         for judged in &self.budgets {
             let Judged {
@@ -332,6 +347,40 @@ impl Report {
                 _ => {}
             }
         }
+    }
+}
+
+fn delivered<'r>(table: &mut String, head: &str, rows: impl IntoIterator<Item = &'r Row>) {
+    let _infallible = writeln!(
+        table,
+        "\n{head:<28} {:>8} {:>8} {:>9} {:>9} {:>6} {:>8} {:>8} {:>8} {:>8} {:>6}",
+        "wanted/s",
+        "made/s",
+        "offered",
+        "delivered",
+        "lost",
+        "p50",
+        "p99",
+        "p99.9",
+        "max",
+        "reader"
+    );
+    for row in rows {
+        let _infallible = writeln!(
+            table,
+            "{:<28} {:>8} {:>8.0} {:>9} {:>9} {:>6} {:>8} {:>8} {:>8} {:>8} {:>4.0} %",
+            row.way.word(),
+            rate_word(row.rate),
+            row.made,
+            row.offered,
+            row.delivered,
+            row.lost,
+            short(row.p50.median),
+            short(row.p99.median),
+            short(row.p999.median),
+            short(row.max.median),
+            row.processor.median * 100.0
+        );
     }
 }
 
@@ -433,6 +482,25 @@ mod tests {
             "{table}"
         );
         assert_eq!(emulated.exit_code(), exit::OK);
+    }
+
+    #[test]
+    fn a_part_that_failed_is_told_and_no_pass() {
+        let mut sound = report(false, 1.1, true);
+        sound.not_measured.push(NotMeasured::new("this", "that"));
+        assert_eq!(sound.exit_code(), exit::OK);
+        let why = anyhow::anyhow!("it broke");
+        sound.not_measured.push(NotMeasured::broken("memory", &why));
+        assert_eq!(sound.exit_code(), exit::NO_VERDICT);
+        let table = sound.table();
+        assert!(table.contains("this: not measured: that"), "{table}");
+        assert!(table.contains("memory: FAILED: it broke"), "{table}");
+        // A miss is a miss.
+        let mut missed = report(false, 2.0, true);
+        missed
+            .not_measured
+            .push(NotMeasured::broken("memory", &why));
+        assert_eq!(missed.exit_code(), exit::UNEXPECTED);
     }
 
     #[test]

@@ -33,6 +33,14 @@ impl Work {
             Self::Handshakes(count) | Self::Bulk(count) => count,
         }
     }
+
+    /// So many times as much of it.
+    pub(crate) const fn times(self, factor: usize) -> Self {
+        match self {
+            Self::Handshakes(count) => Self::Handshakes(count * factor),
+            Self::Bulk(count) => Self::Bulk(count * factor),
+        }
+    }
 }
 
 /// The servers, and who asks them.
@@ -92,6 +100,7 @@ const PIECE: usize = 128 << 10;
 fn give(address: SocketAddr, mib: usize) -> Result<()> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    stream.set_write_timeout(Some(Duration::from_secs(10)))?;
     // No TLS record begins like this.
     let piece = vec![0xa5; PIECE];
     for _ in 0..mib * MIB / PIECE {

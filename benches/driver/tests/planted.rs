@@ -5,16 +5,18 @@
 //! `GAUNTLET_REQUIRE=bpf` says that this machine must be able to run them.
 
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gauntlet_bench::budget::{self, Budget, Verdict};
 use gauntlet_bench::compare::{self, Build, Change};
 use gauntlet_bench::delivery::{self, Plan, Speech};
 use gauntlet_bench::measurement::Measurement;
 use gauntlet_bench::program;
+use gauntlet_bench::quota::{PERIOD, Quota};
 use gauntlet_probes::load::Settings;
 use gauntlet_probes::{object, privileges};
 use libtest_mimic::{Arguments, Failed, Trial};
+use nix::time::{ClockId, clock_gettime};
 
 fn main() -> ExitCode {
     let mut trials = vec![
@@ -34,7 +36,7 @@ fn main() -> ExitCode {
             let plan = Plan {
                 rounds: 5,
                 time: Duration::from_millis(60),
-                rates: &[200_000],
+                rates: &[Some(200_000)],
                 sizes: &[128],
             };
             let noticed = |speech| {
@@ -86,6 +88,29 @@ fn main() -> ExitCode {
             },
         ),
     ];
+    trials.push(
+        Trial::test("a_quota_holds_back_who_enters_and_is_gone_then", || {
+            let quota = Quota::new(PERIOD / 5)?;
+            let group = quota.group().to_owned();
+            // Whoever does not enter is not held back.
+            spun(None)?;
+            let before = quota.throttled()?;
+            let held = std::thread::scope(|scope| scope.spawn(|| spun(Some(&quota))).join())
+                .map_err(|_| "the thread panicked")??;
+            let throttled = quota.throttled()?;
+            if before > 0 || throttled == 0 || held > 0.3 {
+                let found =
+                    format!("{held} of a processor, held back {before} and {throttled} times");
+                return Err(found.into());
+            }
+            drop(quota);
+            if group.exists() {
+                return Err(format!("{} is left", group.display()).into());
+            }
+            Ok(())
+        })
+        .with_ignored_flag(Quota::new(PERIOD / 5).is_err()),
+    );
     if let Err(missing) = privileges::check(true) {
         let required = std::env::var("GAUNTLET_REQUIRE").unwrap_or_default();
         if required.split(',').any(|name| name.trim() == "bpf") {
@@ -104,6 +129,18 @@ fn main() -> ExitCode {
         ..Arguments::from_args()
     };
     libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// How much of a processor a thread gets that wants all of it, for half a second.
+fn spun(quota: Option<&Quota>) -> Result<f64, Failed> {
+    quota.map_or(Ok(()), Quota::enter)?;
+    let used = || clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map(Duration::from);
+    let (start, before) = (Instant::now(), used()?);
+    while start.elapsed() < 5 * PERIOD {
+        std::hint::spin_loop();
+    }
+    let used = used()?.saturating_sub(before);
+    Ok(used.as_secs_f64() / start.elapsed().as_secs_f64())
 }
 
 /// What a stable budget of the repository says, measured on as a run would while it cannot tell.

@@ -2,10 +2,16 @@
 //! the driver (`benches/driver`), whose exit code is this one's.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitStatus};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+use std::{io, thread};
 
 use anyhow::{Context, Result};
 use clap::Args;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::{flag, low_level};
 
 use crate::{child, exit, matrix, paths, run::target_dir, setup};
 
@@ -72,7 +78,7 @@ pub(crate) fn run(options: &Options) -> Result<u8> {
         return Ok(exit::NO_VERDICT);
     };
     // Until the driver has ended.
-    let _baseline = match commit {
+    let baseline = match commit {
         None => None,
         Some(commit) => {
             let Some(built) = Baseline::build(&root, &out, &commit)? else {
@@ -84,13 +90,43 @@ pub(crate) fn run(options: &Options) -> Result<u8> {
             Some(built)
         }
     };
-    let status = driver
-        .status()
-        .with_context(|| format!("cannot start `{}`", child::line(&driver)))?;
+    let (status, signal) =
+        waited(&mut driver).with_context(|| format!("cannot start `{}`", child::line(&driver)))?;
+    drop(baseline);
+    if let Some(signal) = signal {
+        low_level::emulate_default_handler(signal)?;
+    }
     Ok(status
         .code()
         .and_then(|code| u8::try_from(code).ok())
         .unwrap_or(exit::NO_VERDICT))
+}
+
+/// Runs the driver to its end, and says which signal came meanwhile: the driver is told, and takes back what it
+/// made. From then on signals do again what they always do.
+fn waited(driver: &mut Command) -> io::Result<(ExitStatus, Option<i32>)> {
+    let over = Arc::new(AtomicBool::new(false));
+    let came = Arc::new(AtomicUsize::new(0));
+    for signal in [SIGINT, SIGTERM] {
+        flag::register_conditional_default(signal, Arc::clone(&over))?;
+        flag::register_usize(signal, Arc::clone(&came), signal.unsigned_abs() as usize)?;
+    }
+    let mut driver = driver.spawn()?;
+    let mut told = false;
+    let status = loop {
+        if let Some(status) = driver.try_wait()? {
+            break status;
+        }
+        if came.load(Ordering::SeqCst) != 0 && !told {
+            told = true;
+            // SAFETY: takes numbers only; the process is ours, and was not waited for.
+            unsafe { libc::kill(driver.id().cast_signed(), SIGTERM) };
+        }
+        thread::sleep(Duration::from_millis(50));
+    };
+    over.store(true, Ordering::SeqCst);
+    let came = i32::try_from(came.load(Ordering::SeqCst)).ok();
+    Ok((status, came.filter(|signal| *signal != 0)))
 }
 
 fn out(options: &Options) -> Result<PathBuf> {
