@@ -55,21 +55,21 @@ enum Task {
         args: Vec<String>,
     },
     /// Set up, then every gate CI runs: the test command
-    Test,
+    Test {
+        /// Only these gates; a name that is none tells all
+        #[arg(value_name = "GATE")]
+        gates: Vec<String>,
+    },
     /// Fuzz one target or all of them
     Fuzz(fuzz::Options),
-    /// Small faults in the probe, each of which the conformance suite must notice
-    Faults {
-        /// Names in `faults/`; none: all
-        #[arg(value_name = "NAME")]
-        names: Vec<String>,
-    },
+    /// Small faults in the probe, each of which the conformance suite must notice, or a gate
+    Faults(faults::Options),
     /// Measure the probe against its budgets
     Bench(bench::Options),
     /// Small changes in the code (cargo-mutants), each of which a test must notice or `mutants.toml` justify
     Mutants(mutants::Options),
-    /// Which lines and regions of the wire crate its tests run through, and which they miss
-    Coverage,
+    /// What of the wire crate its tests run through, or of the BPF programs the corpus, and what they miss
+    Coverage(coverage::Options),
     /// The conformance suite on real kernels in virtual machines
     Matrix(Box<matrix::Options>),
 }
@@ -89,12 +89,12 @@ fn main() -> ExitCode {
             setup::ensure(scope).map(setup::report)
         }
         Task::Run { filters, args } => run::run(&filters, &args),
-        Task::Test => gates::run(),
+        Task::Test { gates } => gates::run(&gates),
         Task::Fuzz(options) => fuzz::run(&options),
-        Task::Faults { names } => faults::run(&names),
+        Task::Faults(options) => faults::run(&options),
         Task::Bench(options) => bench::run(&options),
         Task::Mutants(options) => mutants::run(&options),
-        Task::Coverage => coverage::run(),
+        Task::Coverage(options) => coverage::run(&options),
         Task::Matrix(options) => matrix::run(&options),
     };
     match result {

@@ -5,20 +5,21 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use super::KERNEL;
+use super::{KERNEL, Options};
 use crate::{child, exit, machine, run::target_dir};
 
 /// Targets whose law is of whole conversations, and the option that asks for it.
 pub(super) const TARGETS: [(&str, Option<&str>); 2] =
     [(KERNEL, None), ("conversation", Some("--host"))];
 
-const PROGRAM: &str = "differential";
+/// The program that plays.
+pub(crate) const PROGRAM: &str = "differential";
 
-/// Plays so many packets; the exit code is the program's. A seed of 0 is any, and which it was is told.
+/// Plays so many packets; the exit code is the program's.
 ///
 /// # Errors
 /// When it cannot be started.
-pub(super) fn run(root: &Path, target: &str, packets: u64, seed: u32) -> Result<u8> {
+pub(super) fn run(root: &Path, target: &str, packets: u64, options: &Options) -> Result<u8> {
     let Some((_, option)) = TARGETS.into_iter().find(|(name, _)| *name == target) else {
         let names = TARGETS.map(|(name, _)| name).join(" and ");
         eprintln!("xtask: --packets is for {names}, not for `{target}`");
@@ -30,7 +31,7 @@ pub(super) fn run(root: &Path, target: &str, packets: u64, seed: u32) -> Result<
         eprintln!("xtask: {target} cannot run: {reason}");
         return Ok(exit::NO_VERDICT);
     }
-    if !build(root)? {
+    if !build(root, PROGRAM)? {
         eprintln!("xtask: {PROGRAM} does not build, nothing was run");
         return Ok(exit::NO_VERDICT);
     }
@@ -41,8 +42,12 @@ pub(super) fn run(root: &Path, target: &str, packets: u64, seed: u32) -> Result<
         .args(option)
         .arg("--keep")
         .arg(root.join("fuzz/artifacts").join(target));
-    if seed != 0 {
-        program.args(["--seed", &seed.to_string()]);
+    // 0 is any, and which it was is told.
+    if options.seed != 0 {
+        program.args(["--seed", &options.seed.to_string()]);
+    }
+    if options.interpreter {
+        program.arg("--interpreter");
     }
     let status = program
         .status()
@@ -51,11 +56,11 @@ pub(super) fn run(root: &Path, target: &str, packets: u64, seed: u32) -> Result<
     Ok(code.unwrap_or(exit::NO_VERDICT))
 }
 
-/// Builds the program as fast as it gets: millions of packets go through it.
+/// Builds a program of `laws` as fast as it gets: millions of packets go through it.
 ///
 /// # Errors
 /// When cargo cannot be started.
-pub(crate) fn build(root: &Path) -> Result<bool> {
+pub(crate) fn build(root: &Path, program: &str) -> Result<bool> {
     let mut cargo = child::cargo();
     cargo
         .args([
@@ -64,7 +69,7 @@ pub(crate) fn build(root: &Path) -> Result<bool> {
             "--package",
             "gauntlet-laws",
             "--bin",
-            PROGRAM,
+            program,
         ])
         .current_dir(root)
         .env_remove("CARGO_BUILD_TARGET");

@@ -18,7 +18,7 @@ mod finding;
 mod long;
 mod progress;
 
-pub(crate) use long::build as build_long;
+pub(crate) use long::{PROGRAM as LONG, build as build_long};
 use progress::Ended;
 
 /// The target whose law is wrong on purpose: only `--smoke` runs it, and wants it found out.
@@ -45,6 +45,10 @@ pub(crate) struct Options {
     /// core
     #[arg(long, value_name = "N", requires = "target", conflicts_with_all = ["seconds", "no_asan", "seeds"], value_parser = clap::value_parser!(u64).range(1..))]
     packets: Option<u64>,
+    /// With `kernel --packets`: as many again by the kernel's interpreter, if it has one; the JIT is off meanwhile, for
+    /// everybody
+    #[arg(long, requires = "packets")]
+    interpreter: bool,
     /// Every target for three seconds, and one whose law is wrong on purpose and must be found out
     #[arg(long, conflicts_with_all = ["target", "seeds", "packets"])]
     smoke: bool,
@@ -84,7 +88,7 @@ pub(crate) fn run(options: &Options) -> Result<u8> {
         return Ok(exit::NO_VERDICT);
     }
     if let (Some(packets), [target]) = (options.packets, &targets[..]) {
-        return long::run(&root, target, packets, options.seed);
+        return long::run(&root, target, packets, options);
     }
     if let Some(code) = setup::blocked(setup::Scope::Fuzz)? {
         return Ok(code);
@@ -158,8 +162,17 @@ fn smoked(ended: &[(&str, Ended)], planted: &Ended) -> (u8, String) {
         let why = "a law that is wrong on purpose was not found out";
         (exit::UNEXPECTED, why.into())
     } else {
-        (code(ended), "see the findings above".into())
+        (code(ended), findings(ended))
     }
+}
+
+/// What was found, target by target: the last lines of a gate's run are often all that is left of it.
+fn findings(ended: &[(&str, Ended)]) -> String {
+    let found: Vec<String> = ended
+        .iter()
+        .filter_map(|(target, ended)| Some(format!("{target}: {}", ended.finding.as_ref()?)))
+        .collect();
+    found.join("; ")
 }
 
 fn code(ended: &[(&str, Ended)]) -> u8 {
@@ -257,6 +270,14 @@ impl Fuzzer {
                 self.root.join("fuzz/tls.dict").display()
             ));
         let mut ended = progress::watch(target, &mut command)?;
+        if ended.finding.is_some() && target != PLANTED {
+            for line in &ended.said {
+                eprintln!("{target}: {line}");
+            }
+        }
+        if let Some(slow) = &ended.slow {
+            eprintln!("xtask: {target}: an input takes long: {}", slow.display());
+        }
         if let Some(artifact) = &ended.artifact
             && target != PLANTED
             && ended.no_verdict.is_none()
@@ -378,7 +399,8 @@ name = "not this"
         assert_eq!(smoked(&[], &found()).0, exit::NO_VERDICT);
         assert_eq!(smoked(&[("a", ran())], &says("")).0, exit::NO_VERDICT);
         assert_eq!(smoked(&[("a", ran())], &ran()).0, exit::UNEXPECTED);
-        assert_eq!(smoked(&[("a", found())], &found()).0, exit::UNEXPECTED);
+        let (code, why) = smoked(&[("a", ran()), ("b", found())], &found());
+        assert_eq!((code, why.as_str()), (exit::UNEXPECTED, "b: planted"));
     }
 
     #[test]

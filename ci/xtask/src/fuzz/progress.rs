@@ -26,6 +26,8 @@ pub(super) struct Ended {
     pub(super) finding: Option<String>,
     /// The input that showed it.
     pub(super) artifact: Option<PathBuf>,
+    /// An input that took so long that libFuzzer kept it; nothing was wrong with what came of it.
+    pub(super) slow: Option<PathBuf>,
     /// Why nothing was learned.
     pub(super) no_verdict: Option<String>,
     pub(super) said: Vec<String>,
@@ -61,7 +63,15 @@ impl Ended {
         } else if let Some(seed) = line.strip_prefix("INFO: Seed: ") {
             self.seed = Some(seed.trim().into());
         } else if let Some((_, path)) = line.split_once("Test unit written to ") {
-            self.artifact = Some(path.trim().into());
+            let path = PathBuf::from(path.trim());
+            let is_slow = path
+                .file_name()
+                .is_some_and(|name| name.as_encoded_bytes().starts_with(b"slow-unit-"));
+            *(if is_slow {
+                &mut self.slow
+            } else {
+                &mut self.artifact
+            }) = Some(path);
         } else if let Some(reason) = line.strip_prefix("the kernel refuses: ") {
             self.no_verdict = Some(reason.into());
         } else if !line.starts_with("INFO:") && !line.starts_with("stat::") && self.said.len() < 40
@@ -159,6 +169,7 @@ pub(super) fn summary(all: &[(&str, Ended)]) -> String {
         let result = match (&ended.no_verdict, &ended.finding) {
             (Some(reason), _) => format!("no verdict: {reason}"),
             (None, Some(finding)) => format!("FOUND: {finding}"),
+            (None, None) if ended.slow.is_some() => "ok, an input takes long".into(),
             (None, None) => "ok".into(),
         };
         let seed = ended.seed.as_deref().unwrap_or("");
@@ -196,11 +207,22 @@ mod tests {
         assert_eq!((ended.executions, ended.coverage), (5_000, 99));
         assert_eq!(ended.seed.as_deref(), Some("77"));
         assert_eq!(ended.artifact, Some("x/crash-1".into()));
+        assert_eq!(ended.slow, None);
         assert!(
             ended
                 .why()
                 .starts_with("assertion failed: the machine's reading")
         );
+    }
+
+    #[test]
+    fn an_input_that_takes_long_is_no_finding() {
+        let mut ended = Ended::default();
+        ended.line("artifact_prefix='x/'; Test unit written to x/slow-unit-b2be");
+        assert_eq!(ended.artifact, None);
+        assert_eq!(ended.slow, Some("x/slow-unit-b2be".into()));
+        let table = summary(&[("recut", ended)]);
+        assert!(table.contains("ok, an input takes long"), "{table}");
     }
 
     #[test]

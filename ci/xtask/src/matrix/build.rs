@@ -142,7 +142,7 @@ pub(crate) fn refused() -> Result<Option<PathBuf>> {
 /// As [`build`].
 pub(crate) fn differential() -> Result<bool> {
     const NAME: &str = "differential";
-    if !fuzz::build_long(&paths::repo_root())? {
+    if !fuzz::build_long(&paths::repo_root(), fuzz::LONG)? {
         return Ok(false);
     }
     place(

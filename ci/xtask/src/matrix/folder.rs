@@ -9,6 +9,7 @@
 //! | `accelerator` | `kvm` or `tcg`, whichever was seen to work |
 //! | `KERNEL/vmlinuz`, `KERNEL/initramfs` | what is booted |
 //! | `KERNEL/console.log` | what the guest's kernel said; written by QEMU |
+//! | `KERNEL/console.first.log` | the same of a run that an emulated processor ended (`console.rs`) |
 //! | `KERNEL/results/` | the only place the guest can write |
 
 use std::{

@@ -124,7 +124,7 @@ impl Options {
                 [&self.filters[..], &ways[..], failing].concat(),
             )
         } else if let Some(packets) = &self.differential {
-            let packets = ["--packets", &packets.to_string()].map(String::from);
+            let packets = ["--interpreter", "--packets", &packets.to_string()].map(String::from);
             (Task::Differential, packets.into())
         } else if let Some(more) = &self.gauntlet_run {
             (Task::Run, [self.selection(), more.clone()].concat())
@@ -177,7 +177,7 @@ mod tests {
             ..Options::default()
         };
         assert_eq!(differential.request().task, Task::Differential);
-        assert_eq!(words(&differential), "--packets 10 --seed 7");
+        assert_eq!(words(&differential), "--interpreter --packets 10 --seed 7");
         let repro = Options {
             repro: Some("a::b".into()),
             keep: true,
