@@ -31,6 +31,17 @@ pub(crate) enum Order {
 /// Sends `count` handshakes that the client rejects, from `cpus` CPUs at once. Every frame arrived, or this is
 /// an error.
 pub(crate) fn flood(stand: &Stand, count: u32, cpus: u32, order: Order) -> Result<(), Failed> {
+    flood_from(stand, 0, count, cpus, order)
+}
+
+/// The same, of clients with the numbers from `first` on.
+pub(crate) fn flood_from(
+    stand: &Stand,
+    first: u32,
+    count: u32,
+    cpus: u32,
+    order: Order,
+) -> Result<(), Failed> {
     let before = received(&stand.server)?;
     let barrier = Barrier::new(cpus as usize);
     let per_cpu = count / cpus;
@@ -48,8 +59,8 @@ pub(crate) fn flood(stand: &Stand, count: u32, cpus: u32, order: Order) -> Resul
                     set.set(cpu as usize).map_err(|error| error.to_string())?;
                     sched_setaffinity(Pid::from_raw(0), &set).map_err(|error| error.to_string())?;
                     barrier.wait();
-                    let range = cpu * per_cpu..(cpu + 1) * per_cpu;
-                    wire.all(range, order).map_err(|error| error.to_string())
+                    let begin = first + cpu * per_cpu;
+                    wire.all(begin..begin + per_cpu, order).map_err(|error| error.to_string())
                 })
             })
             .collect();

@@ -12,7 +12,7 @@ use libtest_mimic::{Failed, Trial};
 use nix::sys::signal::Signal;
 
 use crate::clsact::same;
-use crate::flood::{Order, SYN, flood, frame};
+use crate::flood::{Order, SYN, flood, flood_from, frame};
 use crate::orphans::Orphans;
 use crate::raw::{BAD_CERTIFICATE, Connection, UNKNOWN_CA, alert, client_hello, fail};
 use crate::stand::{SERVER, Stand, server_addresses};
@@ -295,21 +295,32 @@ fn equation(arguments: &[&str], reader: Reader) -> Result<(), Failed> {
 /// or is in the ring, or was taken out of it by the reader, which told it, or died with it in hand. What was told is
 /// told once.
 fn killed() -> Result<(), Failed> {
-    // The programs outlive their process by half a second.
-    let offered = offered()?.max(200_000);
+    /// A part of the flood, after which it is known whether anybody still sees it.
+    const PART: u32 = 10_000;
+    let enough = u64::from(offered()?);
     let stand = Stand::new()?;
     let watch = Watch::start(&stand.server, &["-i", SERVER, "--ring", "64"])?;
     let orphans = Orphans::of(watch.pid())?;
-    let lines = std::thread::scope(|scope| {
-        let flood = scope.spawn(|| flood(&stand, offered, 1, Order::Each));
+    let opened = || orphans.count(Counter::FlowOpened);
+    let (lines, offered) = std::thread::scope(|scope| {
+        // The programs outlive their process for a moment: on until a whole part passes by unseen.
+        let flood = scope.spawn(|| {
+            for first in (0..1 << 24).step_by(PART as usize) {
+                let before = opened()?;
+                flood_from(&stand, first, PART, 1, Order::Each)?;
+                if opened()? == before {
+                    return Ok(first + PART);
+                }
+            }
+            Err(Failed::from("its programs are still there"))
+        });
         // In the middle of it all.
-        while orphans.count(Counter::FlowOpened)? < u64::from(offered) / 2 {
+        while opened()? < enough && !flood.is_finished() {
             std::thread::yield_now();
         }
         let lines = watch.kill()?;
-        // The programs of the dead may go on for a moment.
-        flood.join().map_err(|_| "the flood panicked")??;
-        Ok::<_, Failed>(lines)
+        let offered = flood.join().map_err(|_| "the flood panicked")??;
+        Ok::<_, Failed>((lines, offered))
     })?;
     // The last line may be half of one.
     let (last, whole) = lines.split_last().ok_or("nothing was said")?;
@@ -344,8 +355,8 @@ fn killed() -> Result<(), Failed> {
         (true, true),
     )?;
     same(ring.taken + ring.left + full, failed)?;
-    if failed >= u64::from(offered) {
-        return Err("it was killed too late: no verdict".into());
+    if opened < enough {
+        return Err(format!("{opened} of {enough} seen before it was killed").into());
     }
     // The next one counts from nothing.
     let watch = Watch::start(&stand.server, &["-i", SERVER])?;
