@@ -71,6 +71,8 @@ struct Arguments {
 
 /// How many times a part is measured at most.
 const MOST: usize = 3;
+/// How often the programs are loaded to be measured.
+const LOADS: usize = 4;
 /// When nothing is measured on any more.
 const PATIENCE: Duration = Duration::from_secs(8 * 60);
 /// When a run is given up.
@@ -142,6 +144,8 @@ fn measure(arguments: &Arguments, object: &[u8]) -> Result<u8> {
     }
     let quick = arguments.quick;
     let rounds = if quick { 31 } else { 151 };
+    // Emulated, to load them takes a minute.
+    let loads = if machine.is_emulated() { 1 } else { LOADS };
     let undecided = |measured: &[Measurement]| {
         let gating = budgets.iter().filter(|budget| budget.stable || !quick);
         gating.into_iter().any(|budget| {
@@ -169,7 +173,8 @@ fn measure(arguments: &Arguments, object: &[u8]) -> Result<u8> {
         (false, false) => 7,
     });
     let mut measurements = parts.next("cost of the program", || {
-        let mut programs = program::Session::new(object, &Settings::default())?;
+        let settings = Settings::default();
+        let mut programs = program::Session::new(object, &settings, loads);
         settled(&mut || programs.measure(rounds))
     })?;
     if arguments.programs {

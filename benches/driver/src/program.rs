@@ -65,46 +65,53 @@ impl Kind {
 }
 
 /// Measures all kinds, again and again.
-pub struct Session {
-    stand: Stand,
+pub struct Session<'a> {
+    object: &'a [u8],
+    settings: &'a Settings,
+    loads: usize,
     control: Vec<f64>,
     /// By kind.
     ratios: [Vec<f64>; Kind::ALL.len()],
     values: [Vec<f64>; Kind::ALL.len()],
 }
 
-impl Session {
-    /// With an object that has the shipped programs and maps.
-    ///
-    /// # Errors
-    /// When the programs cannot be loaded.
-    pub fn new(object: &[u8], settings: &Settings) -> Result<Self> {
-        Ok(Self {
-            stand: Stand::new(object, settings, BESIDE)?,
+impl<'a> Session<'a> {
+    /// With an object that has the shipped programs and maps, which is loaded so many times for each measurement:
+    /// where code comes to lie is worth some percent for as long as it is loaded.
+    #[must_use]
+    pub fn new(object: &'a [u8], settings: &'a Settings, loads: usize) -> Self {
+        Self {
+            object,
+            settings,
+            loads,
             control: Vec::new(),
             ratios: Default::default(),
             values: Default::default(),
-        })
+        }
     }
 
-    /// So many rounds more.
+    /// So many rounds more, or a few above that: each load has as many.
     ///
     /// # Errors
-    /// When the programs cannot be run, or did something else than was meant.
+    /// When the programs cannot be loaded or run, or did something else than was meant.
     pub fn measure(&mut self, rounds: usize) -> Result<Vec<Measurement>> {
-        // Once unmeasured: caches, and the processor's clock.
-        for round in 0..=rounds {
-            progress::at(round, rounds + 1)?;
-            let mut empty = self.stand.empty()?;
-            for (at, kind) in Kind::ALL.into_iter().enumerate() {
-                let took = self.stand.several(kind, empty)?;
-                let after = self.stand.empty()?;
-                if round > 0 {
-                    self.control.push(after / empty);
-                    self.ratios[at].push(took / f64::midpoint(empty, after));
-                    self.values[at].push(took);
+        for load in 0..self.loads {
+            let mut stand = Stand::new(self.object, self.settings, BESIDE)?;
+            let rounds = rounds.div_ceil(self.loads);
+            // Once unmeasured: caches, and the processor's clock.
+            for round in 0..=rounds {
+                progress::at(load * (rounds + 1) + round, self.loads * (rounds + 1))?;
+                let mut empty = stand.empty()?;
+                for (at, kind) in Kind::ALL.into_iter().enumerate() {
+                    let took = stand.several(kind, empty)?;
+                    let after = stand.empty()?;
+                    if round > 0 {
+                        self.control.push(after / empty);
+                        self.ratios[at].push(took / f64::midpoint(empty, after));
+                        self.values[at].push(took);
+                    }
+                    empty = after;
                 }
-                empty = after;
             }
         }
         let noise = noise(&self.control);

@@ -26,7 +26,7 @@ fn main() -> ExitCode {
                     glance,
                     ..Settings::default()
                 };
-                let mut session = program::Session::new(object::OBJECT, &settings)?;
+                let mut session = program::Session::new(object::OBJECT, &settings, 4);
                 judged("program.bulk", &mut || session.measure(31))
             };
             same(noticed(true)?, Verdict::Met)?;
