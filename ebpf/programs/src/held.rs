@@ -4,7 +4,7 @@
 use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::Array;
-use gauntlet_wire::held::{SLOTS, slot};
+use gauntlet_wire::held::{SLOT_AT, SLOTS, hash_of};
 use gauntlet_wire::packet::FlowKey;
 
 use crate::skb::opaque;
@@ -13,12 +13,15 @@ use crate::skb::opaque;
 #[map]
 static HELD: Array<[u32; SLOTS]> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// Whether a connection of this slot may be in the table.
+/// Bytes of a count.
+const SIZE: usize = size_of::<u32>();
+
+/// Whether a connection of this hash may be in the table.
 #[inline(always)]
-pub(crate) fn may_hold(slot: u32) -> bool {
+pub(crate) fn may_hold(hash: u64) -> bool {
     // Without the counts nothing may be ruled out.
     // SAFETY: inside a map's element, which stays readable while the program runs.
-    count(slot).is_none_or(|count| unsafe { count.read_volatile() } != 0)
+    count(hash).is_none_or(|count| unsafe { count.read_volatile() } != 0)
 }
 
 /// It is about to be inserted.
@@ -36,7 +39,7 @@ pub(crate) fn remove(key: &FlowKey) {
 /// Adds atomically: two CPUs may have connections of one slot. (BPF_XADD; before 5.12 BPF knows no other.)
 #[inline(always)]
 fn change(key: &FlowKey, by: u32) {
-    if let Some(count) = count(slot(key)) {
+    if let Some(count) = count(hash_of(key)) {
         // SAFETY: adds to the count it is given, inside a map's element.
         unsafe {
             core::arch::asm!("lock *(u32 *)({0} + 0) += {1}", in(reg) count, in(reg) u64::from(by), options(nostack));
@@ -45,9 +48,10 @@ fn change(key: &FlowKey, by: u32) {
 }
 
 #[inline(always)]
-fn count(slot: u32) -> Option<*mut u32> {
-    let counts = HELD.get_ptr_mut(0)?.cast::<u32>();
-    let at = opaque(slot) & (SLOTS as u64 - 1);
-    // SAFETY: `at` is below SLOTS, inside the element.
-    Some(unsafe { counts.add(at as usize) })
+fn count(hash: u64) -> Option<*mut u32> {
+    let counts = HELD.get_ptr_mut(0)?;
+    // In bytes: shifted once, not forth and back.
+    let at = (opaque(hash) >> (SLOT_AT - SIZE.ilog2())) & ((SLOTS - 1) * SIZE) as u64;
+    // SAFETY: the count of a slot, inside the element.
+    Some(unsafe { counts.byte_add(at as usize).cast() })
 }

@@ -78,6 +78,8 @@ macro_rules! load {
                     options(pure, readonly, nostack)
                 );
             }
+            // SAFETY: a load clears the rest of its register; without this the compiler would do so again.
+            unsafe { core::hint::assert_unchecked(value <= <$type>::MAX as u64) };
             value as $type
         }
     };
@@ -244,8 +246,8 @@ pub(crate) fn settled(place: &mut u32, number: u32) -> u32 {
 /// that may be 0, and on old kernels does not learn from a comparison that it is not: hence
 /// `((n - 1) & mask) + 1` above.
 #[inline(always)]
-pub(crate) fn opaque(number: u32) -> u64 {
-    let mut number = u64::from(number);
+pub(crate) fn opaque(number: impl Into<u64>) -> u64 {
+    let mut number = number.into();
     // SAFETY: copies a register onto itself. (Without an instruction of its own the line would have
     // no address, which the kernel refuses in line info.)
     unsafe {

@@ -60,7 +60,8 @@ pub(crate) fn flood_from(
                     sched_setaffinity(Pid::from_raw(0), &set).map_err(|error| error.to_string())?;
                     barrier.wait();
                     let begin = first + cpu * per_cpu;
-                    wire.all(begin..begin + per_cpu, order).map_err(|error| error.to_string())
+                    wire.all(begin..begin + per_cpu, order)
+                        .map_err(|error| error.to_string())
                 })
             })
             .collect();
