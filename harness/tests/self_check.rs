@@ -317,7 +317,13 @@ fn bad_usage_is_64() -> Checked {
 fn a_kernel_elsewhere() -> Checked {
     let folder = std::env::temp_dir();
     let copy = folder.join(format!("gauntlet-alone-{}", std::process::id()));
-    fs::copy(env!("CARGO_BIN_EXE_gauntlet"), &copy)?;
+    // By another process: a child of this one, started by another test at that moment, would have it open for writing
+    // for as long as it takes to become what it is, and nobody could run it (ETXTBSY).
+    let copied = Command::new("cp")
+        .arg(env!("CARGO_BIN_EXE_gauntlet"))
+        .arg(&copy)
+        .status()?;
+    check(copied.success(), "cp failed")?;
     let output = Command::new(&copy)
         .args(["repro", "a::b", "--kernel", "5.10"])
         .current_dir(&folder)

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read};
-use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
@@ -252,7 +251,12 @@ pub(crate) fn public_copy(folder: &tempfile::TempDir) -> Result<std::path::PathB
     let open = std::fs::Permissions::from_mode(0o755);
     std::fs::set_permissions(folder.path(), open.clone())?;
     let copy = folder.path().join("mtls-probe");
-    std::fs::copy(Path::new(PROBE), &copy)?;
+    // By another process: a child of this one, started by another trial at that moment, would have it open for writing
+    // for as long as it takes to become what it is, and nobody could run it (ETXTBSY).
+    let copied = Command::new("cp").arg(PROBE).arg(&copy).status()?;
+    if !copied.success() {
+        return Err("cp failed".into());
+    }
     std::fs::set_permissions(&copy, open)?;
     Ok(copy)
 }
