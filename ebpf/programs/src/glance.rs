@@ -86,7 +86,7 @@ fn tcp<const HEADER: i16>(context: &TcContext, at: usize, length: usize, address
     // In words, in the upper half of its first byte.
     let header = usize::from(offset.to_ne_bytes()[0] >> 4) * 4;
     let payload = HEADER as usize + header;
-    // One without a length (a jumbogram, large receive offload) ends before its payload, so to speak.
+    // One without a length (a jumbogram, BIG TCP) ends before its payload, so to speak: it takes the long way.
     let end = ETHERNET + length;
     if end > context.len() as usize || payload > end || header < TCP_HEADER || offset & SYN != 0 {
         return false;
