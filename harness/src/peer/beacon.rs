@@ -4,8 +4,11 @@
 //! order. So once the beacon has been reported, everything before it has been, and a probe that reports
 //! a beacon is ready. This module only makes it happen; it waits for no probe.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
 use std::time::Duration;
 
 use socket2::SockRef;
@@ -16,35 +19,74 @@ use crate::scenario::model::Family;
 /// How long anything here may take on a cable without loss.
 const LIMIT: Duration = Duration::from_secs(5);
 
-/// Makes a connection to `port` that sends a ClientHello asking for `name` and, once the server has read
-/// it, is reset by the client. Returns the client's address; the RST has been received by then.
+/// The beacons of one lane, all to the same port.
 ///
-/// # Errors
-/// When a namespace cannot be entered, `port` is taken, or the lane does not carry packets.
-pub fn beacon(lane: &Lane, family: Family, port: u16, name: &str) -> io::Result<SocketAddr> {
-    let hello = client_hello(name)?;
-    let address = SocketAddr::new(lane.address(Role::Server, family), port);
-    // A socket stays in the namespace it was made in, so both ends can be used from here.
-    let listener = lane
-        .server()
-        .run(|| TcpListener::bind(address))
-        .map_err(io::Error::other)??;
-    let mut client = lane
-        .client()
-        .run(|| TcpStream::connect_timeout(&address, LIMIT))
-        .map_err(io::Error::other)??;
-    let from = client.local_addr()?;
-    let (mut server, _) = listener.accept()?;
-    server.set_read_timeout(Some(LIMIT))?;
+/// Its listeners stay. One for each beacon could not be bound at times: a child that another lane's
+/// thread has forked holds a copy of every socket until it calls `execve`, the closed listener among them.
+#[derive(Debug)]
+pub struct Beacons {
+    lane: Arc<Lane>,
+    port: u16,
+    listeners: BTreeMap<Family, TcpListener>,
+}
 
-    client.write_all(&hello)?;
-    server.read_exact(&mut vec![0; hello.len()])?;
-    SockRef::from(&client).set_linger(Some(Duration::ZERO))?;
-    drop(client);
-    match server.read(&mut [0]) {
-        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(from),
-        Err(error) => Err(error),
-        Ok(_) => Err(io::Error::other("the beacon was not reset")),
+impl Beacons {
+    /// Beacons to `port` of the lane's server. Nothing is sent or bound yet.
+    #[must_use]
+    pub fn new(lane: Arc<Lane>, port: u16) -> Self {
+        Self {
+            lane,
+            port,
+            listeners: BTreeMap::new(),
+        }
+    }
+
+    /// Makes a connection that sends a ClientHello asking for `name` and, once the server has read it, is
+    /// reset by the client. Returns the client's address; the RST has been received by then.
+    ///
+    /// # Errors
+    /// When a namespace cannot be entered, the port is taken, or the lane does not carry packets.
+    pub fn light(&mut self, family: Family, name: &str) -> io::Result<SocketAddr> {
+        let hello = client_hello(name)?;
+        let address = SocketAddr::new(self.lane.address(Role::Server, family), self.port);
+        // A socket stays in the namespace it was made in, so both ends can be used from here.
+        let listener = match self.listeners.entry(family) {
+            Entry::Occupied(bound) => bound.into_mut(),
+            Entry::Vacant(free) => free.insert(
+                self.lane
+                    .server()
+                    .run(|| TcpListener::bind(address))
+                    .map_err(io::Error::other)??,
+            ),
+        };
+        let mut client = self
+            .lane
+            .client()
+            .run(|| TcpStream::connect_timeout(&address, LIMIT))
+            .map_err(io::Error::other)??;
+        let from = client.local_addr()?;
+        let mut server = accept(listener, from)?;
+        server.set_read_timeout(Some(LIMIT))?;
+
+        client.write_all(&hello)?;
+        server.read_exact(&mut vec![0; hello.len()])?;
+        SockRef::from(&client).set_linger(Some(Duration::ZERO))?;
+        drop(client);
+        match server.read(&mut [0]) {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(from),
+            Err(error) => Err(error),
+            Ok(_) => Err(io::Error::other("the beacon was not reset")),
+        }
+    }
+}
+
+/// The connection from `client`, which has been made. One before it is of a beacon that failed.
+fn accept(listener: &TcpListener, client: SocketAddr) -> io::Result<TcpStream> {
+    loop {
+        let (server, from) = listener.accept()?;
+        if from == client {
+            return Ok(server);
+        }
     }
 }
 

@@ -27,7 +27,7 @@ mod stepped;
 mod tls;
 mod verifier;
 
-pub use beacon::beacon;
+pub use beacon::Beacons;
 pub use case::{Endpoints, Match, Outcome, PeerError, drive};
 pub use certs::CertificateFailure;
 pub use program::{ProgramFailure, lacks};

@@ -17,9 +17,9 @@ use tempfile::TempDir;
 use super::artifacts::{self, ArtifactError};
 use super::kernel_log::KernelLog;
 use super::{LaneEnd, Settings, lacks, report_of, skipped, standstill};
-use crate::lab::{Lane, Role, SERVER_INTERFACE};
+use crate::lab::{Impaired, Lane, Role, SERVER_INTERFACE};
 use crate::patience::limit;
-use crate::peer::{self, Endpoints, Match};
+use crate::peer::{self, Beacons, Endpoints, Match};
 use crate::probe::{Beacon, Event, HELD, Probe, stall_after};
 use crate::report::{CaseReport, Witnesses};
 use crate::scenario::model::Family;
@@ -61,11 +61,13 @@ struct Rig {
     probe: Probe,
     beside: Beside,
     capture: Capture,
+    beacons: Beacons,
     lane: Arc<Lane>,
+    /// How many beacons there were.
+    lit: u64,
     /// Where the file is that both ends write their secrets to, and the probe reads.
     key_log: Option<TempDir>,
-    beacons: u64,
-    /// The first failure of the probe: nothing later can be said about it.
+    /// Why a case was not closed, or the probe failed: nothing later can be said about either.
     deaf: Option<String>,
 }
 
@@ -279,12 +281,13 @@ impl Rig {
         )
         .map_err(|error| error.to_string())?;
         Ok(Self {
+            beacons: Beacons::new(Arc::clone(&lane), BEACON_PORT),
             lane,
+            lit: 0,
             capture,
             probe,
             beside,
             key_log,
-            beacons: 0,
             deaf: None,
         })
     }
@@ -310,9 +313,9 @@ impl Rig {
     }
 
     fn beacon(&mut self, family: Family) -> Result<Beacon, String> {
-        self.beacons += 1;
-        let name = format!("beacon-{}.gauntlet", self.beacons);
-        match peer::beacon(&self.lane, family, BEACON_PORT, &name) {
+        self.lit += 1;
+        let name = format!("beacon-{}.gauntlet", self.lit);
+        match self.beacons.light(family, &name) {
             Ok(client) => Ok(Beacon {
                 client,
                 port: BEACON_PORT,
@@ -331,7 +334,7 @@ impl Rig {
             Some(Ok(impaired)) => Some(impaired),
             None => None,
         };
-        let endpoints = peer::drive(&Match {
+        let driven = peer::drive(&Match {
             scenario: &case.scenario,
             tls: case.tls,
             family: case.family,
@@ -340,28 +343,17 @@ impl Rig {
             seed: settings.seed,
             deadline: limit(settings.deadline),
             key_log: self.key_log.as_ref().map(path_in).as_deref(),
-        })
-        .map_err(|error| error.to_string())?;
-        // The beacon goes over a good cable; what the case still had to send is sent again over it too.
-        if let Some(impaired) = impaired
-            && let Err(error) = impaired.lift()
-        {
-            self.deaf = Some(error.to_string());
-            return Err(error.to_string());
-        }
-        let after = self.beacon(case.family)?;
-        let packets = self
-            .capture
-            .until(after.client, after.port)
-            .map_err(|error| error.to_string())?;
+        });
+        // Closed even if an end could not be played: what it sent is nothing of the next case.
+        let (after, packets) = self.close(case.family, impaired).inspect_err(|why| {
+            self.deaf = Some(why.clone());
+        })?;
+        let told = self.told_until(after, case.family).inspect_err(|why| {
+            self.deaf = Some(why.clone());
+        });
+        let endpoints = driven.map_err(|error| error.to_string())?;
         let wire = Transcript::read(&packets, &endpoints.flows, port);
-        let reported = match self.told_until(after, case.family) {
-            Ok(events) => Ok(self.belonging(events, &endpoints, port)),
-            Err(why) => {
-                self.deaf = Some(why.clone());
-                Err(why)
-            }
-        };
+        let reported = told.map(|events| self.belonging(events, &endpoints, port));
         Ok(Run {
             port,
             endpoints,
@@ -369,6 +361,24 @@ impl Rig {
             packets,
             reported,
         })
+    }
+
+    /// Makes a beacon; also all that the capture had before it.
+    fn close(
+        &mut self,
+        family: Family,
+        impaired: Option<Impaired<'_>>,
+    ) -> Result<(Beacon, Captured), String> {
+        // The beacon goes over a good cable; what the case still had to send is sent again over it too.
+        if let Some(impaired) = impaired {
+            impaired.lift().map_err(|error| error.to_string())?;
+        }
+        let after = self.beacon(family)?;
+        let packets = self
+            .capture
+            .until(after.client, after.port)
+            .map_err(|error| error.to_string())?;
+        Ok((after, packets))
     }
 
     /// What the probe said, up to a beacon. One that hears libraries may hold back a failure that it saw

@@ -7,7 +7,7 @@ use gauntlet_harness::scenario::model::{
 use gauntlet_harness::witness::Transcript;
 use libtest_mimic::{Failed, Trial};
 
-use super::{PORT, Stand};
+use super::Stand;
 
 const BOTH: &[Tls] = &[Tls::V1_2, Tls::V1_3];
 
@@ -120,7 +120,7 @@ impl Case {
     fn check(&self, tls: Tls, family: Family) -> Result<(), Failed> {
         let stand = Stand::new()?;
         let (ends, captured) = stand.run(&scenario(&self.client, &self.server), tls, family)?;
-        let seen = Transcript::read(&captured, &ends.flows, PORT)?;
+        let seen = Transcript::read(&captured, &ends.flows, stand.port.get())?;
         let shown = format!("{ends:#?}\n{seen:#?}");
         for (outcome, wanted) in [&ends.client, &ends.server].into_iter().zip(self.ends) {
             let fits = if wanted == "ok" {

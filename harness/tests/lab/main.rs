@@ -8,18 +8,23 @@ mod cases;
 mod host;
 mod proofs;
 
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use gauntlet_harness::lab::{Lane, SERVER_INTERFACE};
-use gauntlet_harness::peer::{Endpoints, Match, beacon, drive};
+use gauntlet_harness::peer::{Beacons, Endpoints, Match, drive};
 use gauntlet_harness::scenario::model::{Family, Scenario, Tls};
 use gauntlet_harness::witness::{Capture, Captured};
 use libtest_mimic::{Arguments, Failed};
 
-/// The port of cases.
-const PORT: u16 = 443;
-/// Beacons go elsewhere, so that the case's port shows the case alone.
+/// Below the first case's port. No two cases of a stand have the same: a listener may still be held by a
+/// child that another trial has forked.
+const PORT: u16 = 10_000;
+/// Beacons go elsewhere, so that a case's port shows the case alone.
 const BEACON_PORT: u16 = 444;
 
 fn main() -> ExitCode {
@@ -48,25 +53,39 @@ fn main() -> ExitCode {
 
 /// A lane with a complete capture of its server's side.
 struct Stand {
-    lane: Lane,
+    /// The port of the case that was run last.
+    port: Cell<u16>,
+    beacons: RefCell<Beacons>,
     capture: Capture,
+    lane: Arc<Lane>,
 }
 
 impl Stand {
     fn new() -> Result<Self, Failed> {
-        let lane = Lane::new(0)?;
-        let capture = Capture::start(lane.server(), SERVER_INTERFACE)?;
-        Ok(Self { lane, capture })
+        let lane = Arc::new(Lane::new(0)?);
+        Ok(Self {
+            port: PORT.into(),
+            beacons: Beacons::new(Arc::clone(&lane), BEACON_PORT).into(),
+            capture: Capture::start(lane.server(), SERVER_INTERFACE)?,
+            lane,
+        })
     }
 
+    /// Makes a beacon to [`BEACON_PORT`]; its client's address.
+    fn beacon(&self, family: Family, name: &str) -> io::Result<SocketAddr> {
+        self.beacons.borrow_mut().light(family, name)
+    }
+
+    /// A case for [`drive`], on a port of its own.
     fn matched<'a>(&'a self, scenario: &'a Scenario, tls: Tls, family: Family) -> Match<'a> {
         let deadline = Duration::from_secs(20);
+        self.port.update(|last| last + 1);
         Match {
             scenario,
             tls,
             family,
             lane: &self.lane,
-            port: PORT,
+            port: self.port.get(),
             seed: 7,
             deadline,
             key_log: None,
@@ -81,7 +100,7 @@ impl Stand {
         family: Family,
     ) -> Result<(Endpoints, Captured), Failed> {
         let ends = drive(&self.matched(scenario, tls, family))?;
-        let after = beacon(&self.lane, family, BEACON_PORT, "after.beacon.internal")?;
+        let after = self.beacon(family, "after.beacon.internal")?;
         Ok((ends, self.capture.until(after, BEACON_PORT)?))
     }
 }

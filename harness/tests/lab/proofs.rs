@@ -1,14 +1,19 @@
 //! What the harness relies on, beyond single cases: late alerts are never lost, a hang ends, the capture
 //! sees beacons, facts are read from hellos, and what cannot be run is not taken for a result.
 
+use std::io;
+use std::net::TcpListener;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use gauntlet_harness::lab::Lane;
+use gauntlet_harness::lab::{Lane, Role};
 use gauntlet_harness::patience::limit;
-use gauntlet_harness::peer::{Match, PeerError, beacon, drive};
+use gauntlet_harness::peer::{Match, PeerError, drive};
 use gauntlet_harness::probe::Spec;
+use gauntlet_harness::report::CaseReport;
 use gauntlet_harness::run::{Settings, Shelf, Worker};
 use gauntlet_harness::scenario;
 use gauntlet_harness::scenario::model::{Family, Peer, Scenario, Stack, Step, Tls};
@@ -28,10 +33,18 @@ pub(crate) fn trials() -> Vec<Trial> {
         Trial::test("a_hanging_case_ends_at_its_deadline", hang),
         Trial::test("a_case_that_hangs_is_run_once_more_and_told", hangs_twice),
         Trial::test(
+            "after_a_case_that_was_not_closed_none_is_judged",
+            not_closed,
+        ),
+        Trial::test(
             "a_client_that_sends_at_once_still_reads_the_alert",
             eager_client,
         ),
         Trial::test("the_capture_sees_beacons_of_both_families", beacons),
+        Trial::test(
+            "beacons_are_made_while_children_are_forked",
+            beacons_beside_forks,
+        ),
         Trial::test("a_capture_of_an_idle_wire_ends_when_told", idle_capture),
         Trial::test("facts_are_read_from_hellos_and_certificates", facts),
         Trial::test("a_fragmented_hello_spans_records", fragmented),
@@ -116,16 +129,14 @@ fn idle_capture() -> Result<(), Failed> {
     Ok(())
 }
 
-fn hangs_twice() -> Result<(), Failed> {
-    let folder = tempfile::tempdir()?;
-    let silent = r#"
+const SILENT: &str = r#"
 claim = "nobody speaks"
 cause = "both ends wait for the other"
 why = "a deadline is all that ends it"
 class = "none"
 side = "nobody_fails"
 tls = ["any"]
-family = ["ipv4"]
+family = ["ipv4", "ipv6"]
 [client]
 stack = "raw"
 script = ["silence"]
@@ -137,7 +148,14 @@ client = "ok"
 server = "ok"
 wire = []
 "#;
-    std::fs::write(folder.path().join("silent.toml"), silent)?;
+
+/// Runs the case of [`SILENT`] for one family after another; before each, `prepare` may change its lane.
+fn silent(
+    families: &[Family],
+    mut prepare: impl FnMut(usize, Option<&Lane>) -> Result<(), Failed>,
+) -> Result<Vec<CaseReport>, Failed> {
+    let folder = tempfile::tempdir()?;
+    std::fs::write(folder.path().join("silent.toml"), SILENT)?;
     let suite = scenario::load(folder.path())?;
     let settings = Settings {
         probe: Spec::Null,
@@ -150,10 +168,48 @@ wire = []
         keep_all: false,
     };
     let mut worker = Worker::new(0, &settings);
-    let report = worker.run(&suite.cases[0], &settings);
-    let first = report.first_attempt.as_deref().unwrap_or_default();
-    if report.verdict != Verdict::Hang || !first.starts_with("deadline passed: ") {
-        return Err(format!("{report:#?}").into());
+    let mut reports = Vec::new();
+    for (index, family) in families.iter().enumerate() {
+        let case = suite.cases.iter().find(|case| case.family == *family);
+        prepare(index, worker.stand().map(|(lane, _)| lane).as_deref())?;
+        reports.push(worker.run(case.ok_or("no such case")?, &settings));
+    }
+    Ok(reports)
+}
+
+fn hangs_twice() -> Result<(), Failed> {
+    let reports = silent(&[Family::Ipv4], |_, _| Ok(()))?;
+    let first = reports[0].first_attempt.as_deref().unwrap_or_default();
+    if reports[0].verdict != Verdict::Hang || !first.starts_with("deadline passed: ") {
+        return Err(format!("{reports:#?}").into());
+    }
+    Ok(())
+}
+
+/// What was not closed by a beacon may leave reports behind, and they are no later case's.
+fn not_closed() -> Result<(), Failed> {
+    let mut taken = None;
+    // The first case for IPv6 finds the port of its beacon taken; the one after that does not.
+    let reports = silent(
+        &[Family::Ipv4, Family::Ipv6, Family::Ipv6],
+        |index, lane| {
+            taken = match (index, lane) {
+                (1, Some(lane)) => {
+                    let address = (lane.address(Role::Server, Family::Ipv6), 9_999);
+                    Some(lane.server().run(|| TcpListener::bind(address))??)
+                }
+                _ => None,
+            };
+            Ok(())
+        },
+    )?;
+    let verdicts: Vec<_> = reports.iter().map(|report| report.verdict).collect();
+    let why = "the beacon could not be made: Address already in use (os error 98)";
+    let said = reports[1..]
+        .iter()
+        .all(|report| report.reason.as_deref() == Some(why));
+    if verdicts != [Verdict::Hang, Verdict::Infra, Verdict::Infra] || !said {
+        return Err(format!("{reports:#?}").into());
     }
     Ok(())
 }
@@ -178,7 +234,7 @@ fn hang() -> Result<(), Failed> {
 fn beacons() -> Result<(), Failed> {
     let stand = Stand::new()?;
     for family in [Family::Ipv4, Family::Ipv6] {
-        let client = beacon(&stand.lane, family, BEACON_PORT, "one.beacon.internal")?;
+        let client = stand.beacon(family, "one.beacon.internal")?;
         let captured = stand.capture.until(client, BEACON_PORT)?;
         let flows = transcripts(&captured, BEACON_PORT);
         let [flow] = &flows[..] else {
@@ -196,6 +252,31 @@ fn beacons() -> Result<(), Failed> {
     Ok(())
 }
 
+/// A child that was forked but is no program yet has a copy of every socket there was.
+fn beacons_beside_forks() -> Result<(), Failed> {
+    let stand = Stand::new()?;
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let forks = scope.spawn(|| {
+            let mut count = 0;
+            while !over.load(Ordering::Relaxed) {
+                Command::new("true").status()?;
+                count += 1;
+            }
+            io::Result::Ok(count)
+        });
+        let lit =
+            (0..1_000).try_for_each(|_| stand.beacon(Family::Ipv4, "beacon.internal").map(drop));
+        over.store(true, Ordering::Relaxed);
+        let forked = forks.join().expect("no panic")?;
+        lit.map_err(|error| format!("{error}, {forked} children"))?;
+        if forked < 10 {
+            return Err(format!("{forked} children are too few to show anything").into());
+        }
+        Ok(())
+    })
+}
+
 fn facts() -> Result<(), Failed> {
     let stand = Stand::new()?;
     let client = Peer {
@@ -209,7 +290,7 @@ fn facts() -> Result<(), Failed> {
     let case = scenario(&client, &server);
 
     let (ends, captured) = stand.run(&case, Tls::V1_2, Family::Ipv4)?;
-    let old = Transcript::read(&captured, &ends.flows, PORT)?;
+    let old = Transcript::read(&captured, &ends.flows, stand.port.get())?;
     let hello = old.client_hello.as_ref().ok_or("no ClientHello")?;
     let chosen = old.server_hello.as_ref().ok_or("no ServerHello")?;
     let names = [
@@ -228,7 +309,7 @@ fn facts() -> Result<(), Failed> {
     }
 
     let (ends, captured) = stand.run(&case, Tls::V1_3, Family::Ipv6)?;
-    let new = Transcript::read(&captured, &ends.flows, PORT)?;
+    let new = Transcript::read(&captured, &ends.flows, stand.port.get())?;
     let hidden = [&new.client_certificate, &new.server_certificate];
     let version = new.server_hello.as_ref().map(|chosen| chosen.version);
     let offered = new
@@ -248,7 +329,7 @@ fn fragmented() -> Result<(), Failed> {
         ..peer()
     };
     let (ends, captured) = stand.run(&scenario(&client, &peer()), Tls::V1_3, Family::Ipv4)?;
-    let seen = Transcript::read(&captured, &ends.flows, PORT)?;
+    let seen = Transcript::read(&captured, &ends.flows, stand.port.get())?;
     match &seen.client_hello {
         Some(hello) if hello.records > 2 && seen.lines[0] == "client: ClientHello" => Ok(()),
         _ => Err(format!("{seen:#?}").into()),
@@ -258,7 +339,7 @@ fn fragmented() -> Result<(), Failed> {
 fn saved() -> Result<(), Failed> {
     let stand = Stand::new()?;
     let (_, captured) = stand.run(&scenario(&peer(), &peer()), Tls::V1_2, Family::Ipv4)?;
-    let captured = captured.of_port(PORT);
+    let captured = captured.of_port(stand.port.get());
     let path = std::env::temp_dir().join(format!("gauntlet-lab-{}.pcap", std::process::id()));
     captured.save(&path)?;
     let mut read = pcap::Capture::from_file_with_precision(&path, pcap::Precision::Nano)?;
@@ -281,7 +362,7 @@ fn known_server() -> Result<(), Failed> {
         ..scenario(&peer(), &reset)
     };
     let (ends, captured) = stand.run(&case, Tls::V1_2, Family::Ipv4)?;
-    let flows = transcripts(&captured, PORT);
+    let flows = transcripts(&captured, stand.port.get());
     let [before, of_case] = &flows[..] else {
         return Err(format!("{flows:#?}").into());
     };
@@ -374,7 +455,7 @@ fn port_in_use() -> Result<(), Failed> {
     let lane = Lane::new(1)?;
     let _held = lane
         .server()
-        .run(|| std::net::TcpListener::bind(("0.0.0.0", PORT)))??;
+        .run(|| TcpListener::bind(("0.0.0.0", PORT)))??;
     let case = scenario(&peer(), &peer());
     let (tls, family, deadline) = (Tls::V1_2, Family::Ipv4, Duration::from_secs(5));
     let m = Match {
