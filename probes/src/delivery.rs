@@ -22,7 +22,7 @@ use crate::shared::Shared;
 /// How long [`Delivery::Latency`] goes on looking.
 pub const SPIN: Duration = Duration::from_micros(100);
 /// How often [`Delivery::Balanced`] looks.
-pub const SHORT: Duration = Duration::from_micros(20);
+pub const SHORT: Duration = Duration::from_micros(25);
 /// How long it goes on with it.
 pub const LINGER: Duration = Duration::from_millis(1);
 /// How often [`Delivery::Quiet`] looks.

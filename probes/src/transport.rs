@@ -33,7 +33,8 @@ pub enum Transport {
 
 /// What events are read from.
 pub(crate) enum Events {
-    Ring(RingBuf<MapData>),
+    /// And how many events it can hold.
+    Ring(RingBuf<MapData>, usize),
     /// By CPU.
     Perf(Vec<PerfEventArrayBuffer<MapData>>),
 }
@@ -49,7 +50,12 @@ impl Events {
         bytes: NonZeroU32,
     ) -> Result<Self, ProbeError> {
         if transport == Transport::Ring {
-            return Ok(Self::Ring(take(ebpf, object::EVENTS, RingBuf::try_from)?));
+            /// What the kernel writes before an event (`BPF_RINGBUF_HDR_SZ`).
+            const BEFORE: usize = 8;
+            let bytes = usize::try_from(bytes.get()).unwrap_or(usize::MAX);
+            let most = bytes.div_ceil(size_of::<Event>() + BEFORE);
+            let ring = take(ebpf, object::EVENTS, RingBuf::try_from)?;
+            return Ok(Self::Ring(ring, most));
         }
         let cpus = aya::util::online_cpus().map_err(|(_, error)| ProbeError::Cpus(error))?;
         let pages = pages_of_each(bytes, cpus.len(), page_bytes());
@@ -67,18 +73,20 @@ impl Events {
     /// Readable when there are events.
     pub(crate) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         let (ring, buffers) = match self {
-            Self::Ring(ring) => (Some(ring.as_fd()), &[][..]),
+            Self::Ring(ring, _) => (Some(ring.as_fd()), &[][..]),
             Self::Perf(buffers) => (None, &buffers[..]),
         };
         ring.into_iter()
             .chain(buffers.iter().map(PerfEventArrayBuffer::as_fd))
     }
 
-    /// Takes every event there is: none that was told before another one comes after it.
+    /// Takes every event that is there: none that was told before another one comes after it. By a ring
+    /// buffer, of those that come meanwhile no more than fit, so that a flood ends no later than that.
     pub(crate) fn drain(&mut self, mut each: impl FnMut(&Event)) {
         let buffers = match self {
-            Self::Ring(ring) => {
-                while let Some(item) = ring.next() {
+            Self::Ring(ring, most) => {
+                for _ in 0..*most {
+                    let Some(item) = ring.next() else { break };
                     // The kernel wrote a whole `Event` of this build's layout: both come from one object.
                     if let Ok(event) = Event::ref_from_bytes(&item)
                         && event.abi == ABI
