@@ -34,7 +34,7 @@ const RETRY: Duration = Duration::from_millis(250);
 /// How long a ready probe may take to report a beacon.
 const SEEN: Duration = Duration::from_secs(5);
 /// The port of beacons, below those of cases.
-const BEACON_PORT: u16 = 9_999;
+pub const BEACON_PORT: u16 = 9_999;
 /// Ports of cases: above the beacons', below those that clients get.
 const FIRST_PORT: u16 = 10_000;
 const PORTS: u64 = 20_000;
@@ -51,7 +51,8 @@ pub struct Worker {
     ran: u64,
     /// The probe may yet say something, by time alone, of the last of them.
     open: bool,
-    errors: Vec<String>,
+    /// What was lost, late or wrong so far.
+    end: LaneEnd,
 }
 
 /// What must stand for a case to run.
@@ -67,8 +68,10 @@ struct Rig {
     lit: u64,
     /// Where the file is that both ends write their secrets to, and the probe reads.
     key_log: Option<TempDir>,
-    /// Why a case was not closed, or the probe failed: nothing later can be said about either.
+    /// The first failure of the probe: nothing later can be said about it.
     deaf: Option<String>,
+    /// A case was not closed: what it left behind would be taken for the next one's.
+    unclosed: bool,
 }
 
 /// All that a case left behind.
@@ -91,7 +94,7 @@ impl Worker {
             next_port: settings.seed % PORTS,
             ran: 0,
             open: false,
-            errors: Vec::new(),
+            end: LaneEnd::default(),
         }
     }
 
@@ -161,6 +164,7 @@ impl Worker {
             Err(why) => Err(why.clone()),
         };
         let duration = began.elapsed();
+        self.replace_unclosed(case.beside);
         let judgement = match &run {
             Ok(run) => run.judge(case),
             Err(why) => Judgement {
@@ -183,11 +187,21 @@ impl Worker {
         if settings.keep_all || !report.verdict.is_green() {
             match run.keep(&report, settings, log) {
                 Ok(folder) => report.artifacts = Some(folder),
-                Err(error) => self.errors.push(error.to_string()),
+                Err(error) => self.end.errors.push(error.to_string()),
             }
         }
         report.reported = run.reported.unwrap_or_default();
         (report, slow)
+    }
+
+    /// Ends a rig on which a case was not closed: the next such case has a new one.
+    fn replace_unclosed(&mut self, beside: Beside) {
+        let unclosed = |rig: &Result<Rig, String>| rig.as_ref().is_ok_and(|rig| rig.unclosed);
+        if self.rigs.get(&beside).is_some_and(unclosed)
+            && let Some(Ok(rig)) = self.rigs.remove(&beside)
+        {
+            self.end.probe(rig.probe);
+        }
     }
 
     /// Ends the probe, then the lane.
@@ -196,10 +210,7 @@ impl Worker {
     /// had none would come only now. Not where a single case was run whose failure was told already.
     #[must_use]
     pub fn finish(self) -> LaneEnd {
-        let mut end = LaneEnd {
-            errors: self.errors,
-            ..LaneEnd::default()
-        };
+        let mut end = self.end;
         // The same time for all of them, as it begins for all of them now.
         let silent = Instant::now() + stall_after() + stall_after() / 2;
         for (beside, rig) in self.rigs {
@@ -224,15 +235,7 @@ impl Worker {
                     });
                 end.late.extend(late);
             }
-            match rig.probe.stop() {
-                Ok(counters) => {
-                    end.late.extend(counters.miscounted());
-                    for (cause, count) in counters.lost {
-                        *end.lost.entry(cause).or_default() += count;
-                    }
-                }
-                Err(error) => end.errors.push(error.to_string()),
-            }
+            end.probe(rig.probe);
         }
         end
     }
@@ -256,6 +259,21 @@ impl Worker {
 /// The key log in its folder.
 fn path_in(folder: &TempDir) -> PathBuf {
     folder.path().join("keys.log")
+}
+
+impl LaneEnd {
+    /// Stops a probe, and adds what it counted.
+    fn probe(&mut self, probe: Probe) {
+        match probe.stop() {
+            Ok(counters) => {
+                self.late.extend(counters.miscounted());
+                for (cause, count) in counters.lost {
+                    *self.lost.entry(cause).or_default() += count;
+                }
+            }
+            Err(error) => self.errors.push(error.to_string()),
+        }
+    }
 }
 
 impl Rig {
@@ -289,6 +307,7 @@ impl Rig {
             beside,
             key_log,
             deaf: None,
+            unclosed: false,
         })
     }
 
@@ -345,9 +364,16 @@ impl Rig {
             key_log: self.key_log.as_ref().map(path_in).as_deref(),
         });
         // Closed even if an end could not be played: what it sent is nothing of the next case.
-        let (after, packets) = self.close(case.family, impaired).inspect_err(|why| {
-            self.deaf = Some(why.clone());
-        })?;
+        let (after, packets) = match self.close(case.family, impaired) {
+            Ok(closed) => closed,
+            Err(why) => {
+                self.unclosed = true;
+                return Err(match driven {
+                    Ok(_) => why,
+                    Err(first) => format!("{first}; then {why}"),
+                });
+            }
+        };
         let told = self.told_until(after, case.family).inspect_err(|why| {
             self.deaf = Some(why.clone());
         });

@@ -30,7 +30,7 @@ use crate::verdict::Verdict;
 use queue::Queue;
 
 pub use artifacts::{ArtifactError, Shelf};
-pub use lane::Worker;
+pub use lane::{BEACON_PORT, Worker};
 pub use privileges::{Missing, check as check_privileges};
 
 /// What a case's endpoints may take; the longest scripts take about two seconds.

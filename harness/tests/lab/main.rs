@@ -1,5 +1,5 @@
 //! The lab, the peers and the wire witness against each other: every way to end that peers can be told
-//! really ends that way, at both ends and on the wire. No probe takes part.
+//! really ends that way, at both ends and on the wire. No probe looks on.
 //!
 //! Needs root. Without it the trials are shown as ignored, with the reason, and the run fails when
 //! `GAUNTLET_REQUIRE=bpf` says that this machine must be able to run them.
@@ -21,8 +21,8 @@ use gauntlet_harness::scenario::model::{Family, Scenario, Tls};
 use gauntlet_harness::witness::{Capture, Captured};
 use libtest_mimic::{Arguments, Failed};
 
-/// Below the first case's port. No two cases of a stand have the same: a listener may still be held by a
-/// child that another trial has forked.
+/// A stand's cases have the ports above, each its own: a listener may still be held by a child that another
+/// trial has forked.
 const PORT: u16 = 10_000;
 /// Beacons go elsewhere, so that a case's port shows the case alone.
 const BEACON_PORT: u16 = 444;

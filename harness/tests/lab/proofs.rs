@@ -14,7 +14,7 @@ use gauntlet_harness::patience::limit;
 use gauntlet_harness::peer::{Match, PeerError, drive};
 use gauntlet_harness::probe::Spec;
 use gauntlet_harness::report::CaseReport;
-use gauntlet_harness::run::{Settings, Shelf, Worker};
+use gauntlet_harness::run::{self, Settings, Shelf, Worker};
 use gauntlet_harness::scenario;
 use gauntlet_harness::scenario::model::{Family, Peer, Scenario, Stack, Step, Tls};
 use gauntlet_harness::verdict::Verdict;
@@ -33,7 +33,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         Trial::test("a_hanging_case_ends_at_its_deadline", hang),
         Trial::test("a_case_that_hangs_is_run_once_more_and_told", hangs_twice),
         Trial::test(
-            "after_a_case_that_was_not_closed_none_is_judged",
+            "after_a_case_that_was_not_closed_the_next_has_a_new_lane",
             not_closed,
         ),
         Trial::test(
@@ -186,30 +186,30 @@ fn hangs_twice() -> Result<(), Failed> {
     Ok(())
 }
 
-/// What was not closed by a beacon may leave reports behind, and they are no later case's.
+/// What was not closed by a beacon may leave reports behind, which are not the next case's: that has a lane of
+/// its own, and is judged.
 fn not_closed() -> Result<(), Failed> {
+    let families = [Family::Ipv4, Family::Ipv6, Family::Ipv6];
+    let mut lanes = Vec::new();
     let mut taken = None;
-    // The first case for IPv6 finds the port of its beacon taken; the one after that does not.
-    let reports = silent(
-        &[Family::Ipv4, Family::Ipv6, Family::Ipv6],
-        |index, lane| {
-            taken = match (index, lane) {
-                (1, Some(lane)) => {
-                    let address = (lane.address(Role::Server, Family::Ipv6), 9_999);
-                    Some(lane.server().run(|| TcpListener::bind(address))??)
-                }
-                _ => None,
-            };
-            Ok(())
-        },
-    )?;
+    // The first case for IPv6 finds the port of its beacon taken.
+    let reports = silent(&families, |index, lane| {
+        lanes.push(lane.is_some());
+        taken = match (index, lane) {
+            (1, Some(lane)) => {
+                let address = (lane.address(Role::Server, Family::Ipv6), run::BEACON_PORT);
+                Some(lane.server().run(|| TcpListener::bind(address))??)
+            }
+            _ => None,
+        };
+        Ok(())
+    })?;
     let verdicts: Vec<_> = reports.iter().map(|report| report.verdict).collect();
     let why = "the beacon could not be made: Address already in use (os error 98)";
-    let said = reports[1..]
-        .iter()
-        .all(|report| report.reason.as_deref() == Some(why));
-    if verdicts != [Verdict::Hang, Verdict::Infra, Verdict::Infra] || !said {
-        return Err(format!("{reports:#?}").into());
+    let said = reports[1].reason.as_deref() == Some(why);
+    let replaced = lanes == [false, true, false];
+    if verdicts != [Verdict::Hang, Verdict::Infra, Verdict::Hang] || !said || !replaced {
+        return Err(format!("{lanes:?} {reports:#?}").into());
     }
     Ok(())
 }
