@@ -2,8 +2,11 @@
 //! same packets go through the programs in the kernel by `gauntlet recut`.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
-use gauntlet_harness::recut::{Case, RecutError, Recutter, read};
+use etherparse::PacketBuilder;
+use gauntlet_harness::patience::limit;
+use gauntlet_harness::recut::{Case, Conversation, RecutError, Recutter, read};
 use gauntlet_probes::load::Settings;
 use gauntlet_probes::replay_engine::HostEngine;
 
@@ -48,4 +51,36 @@ fn a_case_that_says_something_else_is_told() {
         matches!(error, RecutError::Differs { seed: 0, .. }),
         "{error}"
     );
+}
+
+/// What fuzzing has found: each segment was compared with all before it, and an input took half a minute.
+#[test]
+fn reading_a_long_connection_takes_no_time_that_grows_with_its_square() {
+    const SEGMENTS: u32 = 100_000;
+    let (client, server) = ([10, 0, 0, 1], [10, 0, 0, 2]);
+    let frame = |from, to, ports: (u16, u16), number, syn: Option<bool>| {
+        let ether = PacketBuilder::ethernet2([2; 6], [4; 6]).ipv4(from, to, 64);
+        let tcp = ether.tcp(ports.0, ports.1, number, 64_000);
+        let (tcp, payload) = match syn {
+            Some(false) => (tcp.syn(), Vec::new()),
+            Some(true) => (tcp.syn().ack(1), Vec::new()),
+            None => (tcp.ack(1), number.to_be_bytes().to_vec()),
+        };
+        let mut bytes = Vec::new();
+        tcp.write(&mut bytes, &payload).unwrap();
+        bytes
+    };
+    let mut frames = vec![
+        frame(client, server, (40_000, 443), 0, Some(false)),
+        frame(server, client, (443, 40_000), 0, Some(true)),
+    ];
+    frames.extend((1..=SEGMENTS).map(|at| frame(client, server, (40_000, 443), at, None)));
+    let began = Instant::now();
+    let read = Conversation::read((0..).zip(frames.iter().map(Vec::as_slice)));
+    let took = began.elapsed();
+    // As they are: two SYNs, and all of them.
+    let all = read[0].recut(0).len();
+    assert_eq!((read.len(), all), (1, 2 + SEGMENTS as usize));
+    assert!(took < limit(Duration::from_secs(5)), "{took:?}");
+    println!("{SEGMENTS} segments in {took:?}");
 }
