@@ -64,6 +64,17 @@ pub fn real_time(priority: u8) -> io::Result<()> {
     }
 }
 
+/// What a look for events came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Found {
+    /// There was none.
+    Nothing,
+    /// All there was.
+    All,
+    /// As many as the buffer holds, which is as much as is taken in one turn: there may be more.
+    Part,
+}
+
 /// What to do before looking for events again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wait {
@@ -92,17 +103,20 @@ impl Pace {
         }
     }
 
-    /// What to do, having just looked. `came`: there were events.
+    /// What to do, having just looked.
     #[must_use]
-    pub fn next(&mut self, came: bool, now: Instant) -> Wait {
-        if came {
+    pub fn next(&mut self, found: Found, now: Instant) -> Wait {
+        if found != Found::Nothing {
             self.last = Some(now);
+        }
+        if found == Found::Part {
+            return Wait::Not;
         }
         let since = self.last.map(|last| now.saturating_duration_since(last));
         match (self.delivery, since) {
             (Delivery::Latency, Some(since)) if since < SPIN => Wait::Not,
             (Delivery::Balanced, Some(since)) if since < LINGER => Wait::Pause(SHORT),
-            (Delivery::Quiet, Some(_)) if came => Wait::Pause(LONG),
+            (Delivery::Quiet, Some(_)) if found == Found::All => Wait::Pause(LONG),
             _ => Wait::Sleep,
         }
     }
@@ -152,14 +166,17 @@ mod tests {
     fn after(delivery: Delivery, quiet: Duration) -> Wait {
         let start = Instant::now();
         let mut pace = Pace::new(delivery);
-        let _first = pace.next(true, start);
-        pace.next(false, start + quiet)
+        let _first = pace.next(Found::All, start);
+        pace.next(Found::Nothing, start + quiet)
     }
 
     #[test]
     fn who_has_seen_nothing_sleeps() {
         for delivery in [Delivery::Latency, Delivery::Balanced, Delivery::Quiet] {
-            assert_eq!(Pace::new(delivery).next(false, Instant::now()), Wait::Sleep);
+            assert_eq!(
+                Pace::new(delivery).next(Found::Nothing, Instant::now()),
+                Wait::Sleep
+            );
         }
     }
 
@@ -174,9 +191,16 @@ mod tests {
         );
         assert_eq!(after(Delivery::Balanced, LINGER), Wait::Sleep);
         assert_eq!(
-            Pace::new(Delivery::Quiet).next(true, Instant::now()),
+            Pace::new(Delivery::Quiet).next(Found::All, Instant::now()),
             Wait::Pause(LONG)
         );
         assert_eq!(after(Delivery::Quiet, LONG), Wait::Sleep);
+    }
+    #[test]
+    fn nobody_waits_while_there_may_be_more() {
+        for delivery in [Delivery::Latency, Delivery::Balanced, Delivery::Quiet] {
+            let mut pace = Pace::new(delivery);
+            assert_eq!(pace.next(Found::Part, Instant::now()), Wait::Not);
+        }
     }
 }

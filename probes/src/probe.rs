@@ -24,7 +24,7 @@ use zerocopy::FromBytes;
 
 use crate::attach::AttachError;
 use crate::cgroup::{self, Cgroup, CgroupError};
-use crate::delivery::Reader;
+use crate::delivery::{Found, Reader};
 use crate::held::Held;
 use crate::interfaces::{Changes, Interface, Interfaces, InterfacesError, Selection};
 use crate::load::{LoadError, Settings, load_object};
@@ -413,8 +413,9 @@ impl Probe {
     }
 
     /// Takes every event that the programs have told: none that was told before another one comes after it.
-    pub fn drain(&mut self, each: impl FnMut(&Event)) {
-        self.events.drain(each);
+    /// [`Found::Part`]: as many as the buffers hold were taken, and there may be more.
+    pub fn drain(&mut self, each: impl FnMut(&Event)) -> Found {
+        self.events.drain(each)
     }
 
     /// Looks for handshakes that have said nothing for `threshold`, and removes connections that

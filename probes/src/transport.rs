@@ -18,6 +18,7 @@ use gauntlet_wire::event::{ABI, Event};
 use nix::libc;
 use zerocopy::{FromBytes as _, FromZeros as _, IntoBytes as _};
 
+use crate::delivery::Found;
 use crate::object;
 use crate::probe::{ProbeError, take};
 
@@ -32,9 +33,14 @@ pub enum Transport {
 }
 
 /// What events are read from.
-pub(crate) enum Events {
-    /// And how many events it can hold.
-    Ring(RingBuf<MapData>, usize),
+pub(crate) struct Events {
+    buffers: Buffers,
+    /// How many events it holds when it is full, or a few more.
+    most: usize,
+}
+
+enum Buffers {
+    Ring(RingBuf<MapData>),
     /// By CPU.
     Perf(Vec<PerfEventArrayBuffer<MapData>>),
 }
@@ -49,13 +55,12 @@ impl Events {
         transport: Transport,
         bytes: NonZeroU32,
     ) -> Result<Self, ProbeError> {
+        let most = |bytes: usize| bytes.div_ceil(size_of::<Event>() + BEFORE);
         if transport == Transport::Ring {
-            /// What the kernel writes before an event (`BPF_RINGBUF_HDR_SZ`).
-            const BEFORE: usize = 8;
-            let bytes = usize::try_from(bytes.get()).unwrap_or(usize::MAX);
-            let most = bytes.div_ceil(size_of::<Event>() + BEFORE);
-            let ring = take(ebpf, object::EVENTS, RingBuf::try_from)?;
-            return Ok(Self::Ring(ring, most));
+            return Ok(Self {
+                buffers: Buffers::Ring(take(ebpf, object::EVENTS, RingBuf::try_from)?),
+                most: most(usize::try_from(bytes.get()).unwrap_or(usize::MAX)),
+            });
         }
         let cpus = aya::util::online_cpus().map_err(|(_, error)| ProbeError::Cpus(error))?;
         let pages = pages_of_each(bytes, cpus.len(), page_bytes());
@@ -65,58 +70,83 @@ impl Events {
                 .open(cpu, Some(pages))
                 .map_err(|source| ProbeError::Buffer { cpu, source })
         };
-        Ok(Self::Perf(
-            cpus.into_iter().map(open).collect::<Result<_, _>>()?,
-        ))
+        Ok(Self {
+            most: most(pages * page_bytes() * cpus.len()),
+            buffers: Buffers::Perf(cpus.into_iter().map(open).collect::<Result<_, _>>()?),
+        })
     }
 
     /// Readable when there are events.
     pub(crate) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        let (ring, buffers) = match self {
-            Self::Ring(ring, _) => (Some(ring.as_fd()), &[][..]),
-            Self::Perf(buffers) => (None, &buffers[..]),
+        let (ring, buffers) = match &self.buffers {
+            Buffers::Ring(ring) => (Some(ring.as_fd()), &[][..]),
+            Buffers::Perf(buffers) => (None, &buffers[..]),
         };
         ring.into_iter()
             .chain(buffers.iter().map(PerfEventArrayBuffer::as_fd))
     }
 
-    /// Takes every event that is there: none that was told before another one comes after it. By a ring
-    /// buffer, of those that come meanwhile no more than fit, so that a flood ends no later than that.
-    pub(crate) fn drain(&mut self, mut each: impl FnMut(&Event)) {
-        let buffers = match self {
-            Self::Ring(ring, most) => {
-                for _ in 0..*most {
-                    let Some(item) = ring.next() else { break };
-                    // The kernel wrote a whole `Event` of this build's layout: both come from one object.
-                    if let Ok(event) = Event::ref_from_bytes(&item)
-                        && event.abi == ABI
-                    {
-                        each(event);
-                    }
-                }
-                return;
-            }
-            Self::Perf(buffers) => buffers,
+    /// Takes every event that is there, but of those that come meanwhile no more than the buffers hold: a
+    /// flood does not keep the reader in one turn, nor events in memory. None that was told before another
+    /// one comes after it; where perf's buffers of several CPUs were not read to their end, that holds
+    /// within each turn only.
+    pub(crate) fn drain(&mut self, each: impl FnMut(&Event)) -> Found {
+        let taken = match &mut self.buffers {
+            Buffers::Ring(ring) => of_ring(ring, self.most, each),
+            Buffers::Perf(buffers) => of_buffers(buffers, self.most, each),
         };
-        let mut events = Vec::new();
-        loop {
-            let before = events.len();
-            for buffer in &mut *buffers {
-                buffer.for_each(|record| {
-                    if let PerfEvent::Sample { head, tail } = record {
-                        events.extend(event(head, tail));
-                    }
-                });
-            }
-            // What was told while one CPU's buffer was read may be in another that was read before.
-            if events.len() == before {
-                break;
-            }
+        match taken {
+            0 => Found::Nothing,
+            some if some < self.most => Found::All,
+            _ => Found::Part,
         }
-        events.sort_by_key(|event| event.time);
-        events.iter().for_each(each);
     }
 }
+
+/// How many it took.
+fn of_ring(ring: &mut RingBuf<MapData>, most: usize, mut each: impl FnMut(&Event)) -> usize {
+    for taken in 0..most {
+        let Some(item) = ring.next() else {
+            return taken;
+        };
+        // The kernel wrote a whole `Event` of this build's layout: both come from one object.
+        if let Ok(event) = Event::ref_from_bytes(&item)
+            && event.abi == ABI
+        {
+            each(event);
+        }
+    }
+    most
+}
+
+/// The same. Each buffer is read to its end, so that these may be a few more.
+fn of_buffers(
+    buffers: &mut [PerfEventArrayBuffer<MapData>],
+    most: usize,
+    each: impl FnMut(&Event),
+) -> usize {
+    let mut events = Vec::new();
+    loop {
+        let before = events.len();
+        for buffer in &mut *buffers {
+            buffer.for_each(|record| {
+                if let PerfEvent::Sample { head, tail } = record {
+                    events.extend(event(head, tail));
+                }
+            });
+        }
+        // What was told while one CPU's buffer was read may be in another that was read before.
+        if events.len() == before || events.len() >= most {
+            break;
+        }
+    }
+    events.sort_by_key(|event| event.time);
+    events.iter().for_each(each);
+    events.len()
+}
+
+/// What the kernel writes before an event, at least: `BPF_RINGBUF_HDR_SZ`; `struct perf_event_header`.
+const BEFORE: usize = 8;
 
 /// Pages of each CPU's buffer: a power of two, as the kernel wants it, and room for an event at least.
 fn pages_of_each(bytes: NonZeroU32, cpus: usize, page: usize) -> usize {

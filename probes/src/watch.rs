@@ -12,7 +12,7 @@ use anstream::AutoStream;
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use gauntlet_probes::attach::Hook;
-use gauntlet_probes::delivery::{self, Delivery, Pace, SLEEP, Wait};
+use gauntlet_probes::delivery::{self, Delivery, Found, Pace, SLEEP, Wait};
 use gauntlet_probes::failure::Failure;
 use gauntlet_probes::hidden::Look;
 use gauntlet_probes::interfaces::Selection;
@@ -88,8 +88,8 @@ pub(crate) struct Arguments {
     library: Vec<Library>,
 
     /// When events are told: `quiet`, within some milliseconds, at the least cost for those who are watched
-    /// and for this machine; `balanced`, within some ten microseconds, while they come for up to half a
-    /// processor; `latency`, at once, while they come for a whole one.
+    /// and for this machine; `balanced`, within some tens of microseconds, while they come for up to half
+    /// a processor; `latency`, at once, while they come for a whole one.
     #[arg(long, value_enum, default_value_t = DeliveryName::Quiet)]
     delivery: DeliveryName,
 
@@ -106,8 +106,10 @@ pub(crate) struct Arguments {
     #[arg(long, value_enum, default_value_t = TransportName::Ring)]
     transport: TransportName,
 
-    /// Size of the ring buffer of each namespace, KiB; a power of two, at least 4. With --transport perf: of the
-    /// buffers of all processors together, which have a page each at least.
+    /// Size of the ring buffer of each namespace, KiB; a power of two, at least 4. A failed handshake takes 2.5
+    /// KB, and `quiet` looks every two milliseconds: to hold 50 ms, 125 KiB for every 1,000 failures a second
+    /// that may come. With --transport perf: of the buffers of all processors together, which have a page each
+    /// at least.
     #[arg(long, value_name = "KIB", default_value_t = DEFAULT_RING_KIB, value_parser = ring_size)]
     ring: u32,
 }
@@ -310,9 +312,9 @@ fn run(
 ) -> anyhow::Result<()> {
     let pause = (stall_after / LOOKS).clamp(LOOK.0, LOOK.1);
     let mut look = Instant::now() + pause;
-    let mut came = false;
+    let mut found = Found::Nothing;
     loop {
-        let woken = wait(watched, watch, signals, look, came)?;
+        let woken = wait(watched, watch, signals, look, found)?;
         let ended = woken.by_signal;
         watched.follow(woken.by_mounts)?;
         if ended {
@@ -323,11 +325,16 @@ fn run(
             }
         }
         let sweep = (Instant::now() >= look || ended).then_some(stall_after);
-        came = false;
-        watched.events(sweep, |origin, event| {
+        let mut came = false;
+        let more = watched.events(sweep, |origin, event| {
             came = true;
             watch.hidden.push(origin, event);
         })?;
+        found = match (came, more) {
+            (_, true) => Found::Part,
+            (true, false) => Found::All,
+            (false, false) => Found::Nothing,
+        };
         watch.pass(ended)?;
         watch.tell(ended)?;
         if Instant::now() >= look {
@@ -491,15 +498,15 @@ struct Woken {
 }
 
 /// Waits for events, words, the signal, a key log that grows while it is wanted, mounts that change, or the
-/// time to look for stalls or to tell what waits. `came`: there were events just now.
+/// time to look for stalls or to tell what waits. `found`: what the last look came to.
 fn wait(
     watched: &Watched,
     watch: &mut Watching,
     signals: &SignalFd,
     until: Instant,
-    came: bool,
+    found: Found,
 ) -> anyhow::Result<Woken> {
-    let pace = watch.pace.next(came, Instant::now());
+    let pace = watch.pace.next(found, Instant::now());
     let sleeps = pace == Wait::Sleep;
     let mounts = watched
         .mounts()

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use gauntlet_probes::clock;
+use gauntlet_probes::delivery::Found;
 use gauntlet_probes::interfaces::{Interface, Selection};
 use gauntlet_probes::load::Settings;
 use gauntlet_probes::netns::NetNs;
@@ -200,17 +201,19 @@ impl Watched {
     }
 
     /// Gives each event to `each`. `sweep`: look for handshakes that have said nothing for so long as well.
+    /// `true`: of some probe there may be more.
     pub(crate) fn events(
         &mut self,
         sweep: Option<Duration>,
         mut each: impl FnMut(Origin, Event),
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<bool> {
         for (origin, event) in self.left.drain(..) {
             each(origin, event);
         }
+        let mut more = false;
         for probe in self.probes.iter_mut().chain(self.found.values_mut()) {
             let mut events = Vec::new();
-            probe.drain(|event| events.push(*event));
+            more |= probe.drain(|event| events.push(*event)) == Found::Part;
             if let Some(threshold) = sweep {
                 events.extend(probe.sweep(clock::monotonic(), threshold)?);
             }
@@ -218,7 +221,7 @@ impl Watched {
                 each(origin(probe, &mut self.workloads, &event), event);
             }
         }
-        Ok(())
+        Ok(more)
     }
 
     /// What was counted so far, also of what was let go.
@@ -302,7 +305,8 @@ impl Watched {
         self.changes.detached += 1;
         probe.detach();
         let mut events = Vec::new();
-        probe.drain(|event| events.push(*event));
+        // It is attached to nothing, so the buffers hold all there is.
+        let _all = probe.drain(|event| events.push(*event));
         for event in events {
             self.left
                 .push((origin(&probe, &mut self.workloads, &event), event));

@@ -154,6 +154,9 @@ numbered! {
     }
 }
 
+/// How large the ring buffer of [`Word`]s is, bytes.
+pub const WORDS_BYTES: u32 = 256 << 10;
+
 /// What a library said about one end of a connection whose handshake is not known to be over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]

@@ -39,7 +39,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 
 use aya::maps::{HashMap, Map, MapData, MapError, PerCpuArray, RingBuf};
-use gauntlet_wire::library::{ABI, COMM, Counter, Ends, Standing, Word};
+use gauntlet_wire::library::{ABI, COMM, Counter, Ends, Standing, WORDS_BYTES, Word};
 use zerocopy::FromBytes as _;
 
 use self::attach::Attacher;
@@ -132,9 +132,10 @@ impl Libraries {
         self.keeper.stop();
     }
 
-    /// Takes every word that is in the ring buffer.
+    /// Takes every word that is in the ring buffer; of those that come meanwhile no more than fit.
     pub fn drain(&mut self, mut each: impl FnMut(Heard)) {
-        while let Some(item) = self.words.next() {
+        for _ in 0..WORDS_BYTES as usize / size_of::<Word>() {
+            let Some(item) = self.words.next() else { break };
             // The kernel wrote a whole `Word` of this build's layout: both come from one object.
             if let Ok(word) = Word::read_from_bytes(&item)
                 && word.abi == ABI

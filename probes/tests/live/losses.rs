@@ -8,6 +8,7 @@ use gauntlet_probes::interfaces::Selection;
 use gauntlet_probes::load::Settings;
 use gauntlet_probes::probe::Probe;
 use gauntlet_wire::counters::Counter;
+use gauntlet_wire::event::Event;
 use libtest_mimic::{Failed, Trial};
 use nix::sys::signal::Signal;
 
@@ -297,6 +298,8 @@ fn equation(arguments: &[&str], reader: Reader) -> Result<(), Failed> {
 fn killed() -> Result<(), Failed> {
     /// A part of the flood, after which it is known whether anybody still sees it.
     const PART: u32 = 10_000;
+    /// What a ring buffer of 64 KiB holds, with the kernel's eight bytes before each.
+    const A_TURN: u64 = (64_u64 << 10).div_ceil(size_of::<Event>() as u64 + 8);
     let enough = u64::from(offered()?);
     let stand = Stand::new()?;
     let watch = Watch::start(&stand.server, &["-i", SERVER, "--ring", "64"])?;
@@ -355,6 +358,8 @@ fn killed() -> Result<(), Failed> {
         (true, true),
     )?;
     same(ring.taken + ring.left + full, failed)?;
+    // What it takes in one turn, it prints before the next.
+    same(in_hand <= A_TURN, true)?;
     if opened < enough {
         return Err(format!("{opened} of {enough} seen before it was killed").into());
     }

@@ -6,7 +6,7 @@
 
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{LruHashMap, PerCpuArray, ProgramArray, RingBuf};
-use gauntlet_wire::library::{Counter, Ends, InCall, Session, SessionKey, Standing};
+use gauntlet_wire::library::{Counter, Ends, InCall, Session, SessionKey, Standing, WORDS_BYTES};
 
 /// Threads inside a library, by what bpf_get_current_pid_tgid says.
 #[map]
@@ -23,7 +23,7 @@ pub(crate) static STANDINGS: LruHashMap<Ends, Standing> = LruHashMap::with_max_e
 
 /// What libraries say ([`gauntlet_wire::library::Word`]).
 #[map]
-pub(crate) static WORDS: RingBuf = RingBuf::with_byte_size(256 << 10, 0);
+pub(crate) static WORDS: RingBuf = RingBuf::with_byte_size(WORDS_BYTES, 0);
 
 /// [`Counter`]s.
 #[map]
