@@ -18,7 +18,7 @@ use aya::maps::{MapData, PerCpuArray, PerfEventArray, RingBuf};
 use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions};
 use aya::{Ebpf, EbpfLoader};
 use gauntlet_probes::clock::monotonic;
-use gauntlet_probes::delivery::{Delivery, Pace, Reader, SLEEP, Wait};
+use gauntlet_probes::delivery::{Delivery, Found, Pace, Reader, SLEEP, Wait};
 use gauntlet_probes::object;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
@@ -130,6 +130,9 @@ pub type Rate = Option<u32>;
 const LOW: Rate = Some(1_000);
 const HIGH: Rate = Some(200_000);
 
+/// So long that at the high rate more comes than there is room for: whoever does not read, loses.
+const LONG_ENOUGH: Duration = Duration::from_millis(250);
+
 /// `50000`, or `max`.
 #[must_use]
 pub fn rate_word(rate: Rate) -> String {
@@ -153,14 +156,14 @@ impl Plan {
     /// Seconds.
     pub const QUICK: Self = Self {
         rounds: 7,
-        time: Duration::from_millis(100),
+        time: LONG_ENOUGH,
         rates: &[LOW, HIGH],
         sizes: &[128],
     };
     /// Some minutes.
     pub const FULL: Self = Self {
         rounds: 9,
-        time: Duration::from_millis(150),
+        time: LONG_ENOUGH,
         rates: &[LOW, Some(10_000), Some(50_000), HIGH, None],
         sizes: &[128, 512],
     };
@@ -211,7 +214,7 @@ struct Asked {
     rate: Rate,
     bytes: u32,
     time: Duration,
-    speech: Speech,
+    manner: Manner,
 }
 
 /// One run.
@@ -230,20 +233,22 @@ struct Run {
     processor: f64,
 }
 
-/// Whether readers say that they are awake.
+/// What readers do; all but the first is what measurements are shown to notice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Speech {
+pub enum Manner {
     /// As they should.
-    Speaks,
-    /// Never, so that the kernel wakes them by its own policy: what measurements are shown to notice.
+    Sound,
+    /// They never say that they are awake, so that the kernel wakes them by its own policy.
     Mute,
+    /// They do not look before no event will come any more.
+    Late,
 }
 
 /// Measures all ways, again and again.
 pub struct Session {
     stand: Stand,
     plan: Plan,
-    speech: Speech,
+    manner: Manner,
     /// By round.
     runs: Vec<Vec<Run>>,
 }
@@ -253,11 +258,11 @@ impl Session {
     ///
     /// # Errors
     /// When the programs cannot be loaded.
-    pub fn new(plan: Plan, speech: Speech) -> Result<Self> {
+    pub fn new(plan: Plan, manner: Manner) -> Result<Self> {
         Ok(Self {
             stand: Stand::new()?,
             plan,
-            speech,
+            manner,
             runs: Vec::new(),
         })
     }
@@ -317,7 +322,7 @@ impl Session {
                         rate,
                         bytes,
                         time,
-                        speech: self.speech,
+                        manner: self.manner,
                     };
                     runs.push(self.stand.run(asked, self.stand.class, None)?);
                 }
@@ -566,7 +571,10 @@ impl Stand {
                     Way::SpinEcho | Way::EventFd => echo(way, link, &mut latencies)?,
                     Way::RingEcho => read_records(link, &mut latencies),
                     _ => {
-                        let reader = (asked.speech == Speech::Speaks).then_some(reader);
+                        if asked.manner == Manner::Late {
+                            link.until_over()?;
+                        }
+                        let reader = (asked.manner != Manner::Mute).then_some(reader);
                         read_ring(ring, reader, way.delivery(), link, &mut latencies)?;
                     }
                 }
@@ -636,6 +644,16 @@ struct Link {
     end: EventFd,
 }
 
+impl Link {
+    /// Sleeps until no event will be made any more.
+    fn until_over(&self) -> Result<()> {
+        while !self.over.load(Ordering::Acquire) {
+            wait([], self)?;
+        }
+        Ok(())
+    }
+}
+
 /// What a producer did.
 struct Made {
     offered: u64,
@@ -697,15 +715,15 @@ fn read_ring(
     let says = |what: fn(&Reader)| reader.map_or((), what);
     loop {
         let over = link.over.load(Ordering::Acquire);
-        let mut came = false;
+        let mut found = Found::Nothing;
         while let Some(event) = ring.next() {
             latencies.push(since(event.first_chunk().copied()));
-            came = true;
+            found = Found::All;
         }
-        if over && !came {
+        if over && found == Found::Nothing {
             return Ok(());
         }
-        match pace.as_mut().map(|pace| pace.next(came, Instant::now())) {
+        match pace.as_mut().map(|pace| pace.next(found, Instant::now())) {
             Some(Wait::Not) => {
                 says(Reader::wakes);
                 spin_loop();

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result};
 use clap::Parser;
 use gauntlet_bench::budget::Verdict;
 use gauntlet_bench::compare::Build;
-use gauntlet_bench::delivery::{Pressed, Speech};
+use gauntlet_bench::delivery::{Manner, Pressed};
 use gauntlet_bench::machine::Machine;
 use gauntlet_bench::measurement::Measurement;
 use gauntlet_bench::memory::Memory;
@@ -200,7 +200,7 @@ fn measure(arguments: &Arguments, object: &[u8]) -> Result<u8> {
     } else {
         delivery::Plan::FULL
     };
-    let mut delivery = delivery::Session::new(plan, Speech::Speaks)?;
+    let mut delivery = delivery::Session::new(plan, Manner::Sound)?;
     measurements.extend(parts.next("delivery of events", || settled(&mut || delivery.measure()))?);
     let plan = if quick {
         overhead::Plan::QUICK

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use gauntlet_bench::budget::{self, Budget, Verdict};
 use gauntlet_bench::compare::{self, Build, Change};
-use gauntlet_bench::delivery::{self, Plan, Speech};
+use gauntlet_bench::delivery::{self, Manner, Plan};
 use gauntlet_bench::measurement::Measurement;
 use gauntlet_bench::program;
 use gauntlet_bench::quota::{PERIOD, Quota};
@@ -33,18 +33,14 @@ fn main() -> ExitCode {
             same(noticed(false)?, Verdict::Missed)
         }),
         Trial::test("a_reader_is_woken_though_it_is_awake", || {
-            let plan = Plan {
-                rounds: 5,
-                time: Duration::from_millis(60),
-                rates: &[Some(200_000)],
-                sizes: &[128],
-            };
-            let noticed = |speech| {
-                let mut session = delivery::Session::new(plan, speech)?;
-                judged("delivery.latency.made", &mut || session.measure())
-            };
-            same(noticed(Speech::Speaks)?, Verdict::Met)?;
-            same(noticed(Speech::Mute)?, Verdict::Missed)
+            let of = "delivery.latency.made";
+            same(by_reader(of, Manner::Sound)?, Verdict::Met)?;
+            same(by_reader(of, Manner::Mute)?, Verdict::Missed)
+        }),
+        Trial::test("a_reader_looks_when_it_is_too_late", || {
+            let of = "delivery.quiet.delivered";
+            same(by_reader(of, Manner::Sound)?, Verdict::Met)?;
+            same(by_reader(of, Manner::Late)?, Verdict::Missed)
         }),
         Trial::test(
             "a_build_that_asks_a_table_for_every_packet_is_worse",
@@ -129,6 +125,17 @@ fn main() -> ExitCode {
         ..Arguments::from_args()
     };
     libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// What a budget of delivery says of such readers, in a run as short as may be.
+fn by_reader(of: &str, manner: Manner) -> Result<Verdict, Failed> {
+    let plan = Plan {
+        rounds: 5,
+        rates: &[Some(200_000)],
+        ..Plan::QUICK
+    };
+    let mut session = delivery::Session::new(plan, manner)?;
+    judged(of, &mut || session.measure())
 }
 
 /// How much of a processor a thread gets that wants all of it, for half a second.

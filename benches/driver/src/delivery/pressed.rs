@@ -13,7 +13,7 @@ use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 use serde::Serialize;
 
-use super::{Asked, Rate, Row, Run, Speech, Stand, Way, rows};
+use super::{Asked, Manner, Rate, Row, Run, Stand, Way, rows};
 use crate::processor::Class;
 use crate::progress;
 use crate::quota::{PERIOD, Quota};
@@ -175,7 +175,7 @@ impl Stand {
                     rate,
                     bytes: 128,
                     time: plan.time,
-                    speech: Speech::Speaks,
+                    manner: Manner::Sound,
                 };
                 let run = self.run(asked, condition.class(), quota);
                 runs.push(run.with_context(|| condition.what())?);
