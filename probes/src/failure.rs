@@ -347,7 +347,7 @@ impl Failure {
 }
 
 /// An address of the wire crate: IPv4-mapped where it is IPv4.
-fn address(bytes: [u8; 16]) -> IpAddr {
+pub(crate) fn address(bytes: [u8; 16]) -> IpAddr {
     Ipv6Addr::from(bytes).to_canonical()
 }
 

@@ -200,6 +200,7 @@ enum Attached {
 pub struct Probe {
     // Dropped first: nothing may run once the maps go.
     attached: Attached,
+    netns: u32,
     skipped: Vec<AttachError>,
     events: Events,
     reader: Reader,
@@ -236,6 +237,12 @@ impl Probe {
     pub fn attach(mut self, namespace: &NetNs, selection: &Selection) -> Result<Self, ProbeError> {
         let (interfaces, skipped) = Interfaces::start(&mut self.ebpf, namespace, selection)?;
         self.attached = Attached::Interfaces(Box::new(interfaces));
+        // An inode number of that kind of file has 32 bits. Where the kernel does not say, it is not known.
+        self.netns = namespace
+            .identity()
+            .ok()
+            .and_then(|(_, inode)| inode.try_into().ok())
+            .unwrap_or(0);
         self.skipped = skipped;
         Ok(self)
     }
@@ -278,6 +285,7 @@ impl Probe {
         let classes = take(&mut ebpf, object::CLASSES, PerCpuHashMap::try_from)?;
         Ok(Self {
             attached: Attached::Nothing,
+            netns: 0,
             skipped: Vec::new(),
             events,
             reader,
@@ -403,6 +411,12 @@ impl Probe {
     #[must_use]
     pub fn interface(&self, index: u32) -> Option<&Interface> {
         self.interfaces()?.interface(index)
+    }
+
+    /// The network namespace that it watches, by inode number; 0: a cgroup is watched, or nothing.
+    #[must_use]
+    pub fn netns(&self) -> u32 {
+        self.netns
     }
 
     /// What it says to the programs of whether it sleeps. As long as nothing is said, the kernel wakes it

@@ -366,11 +366,15 @@ impl Watching {
             Ok::<_, anyhow::Error>(())
         })?;
         for (origin, event, look) in passed {
+            let (netns, interface) = (origin.netns, origin.interface.as_ref());
+            let addresses = interface.map_or(&[][..], |interface| &interface.addresses);
             let seen = Seen::of(&event)
+                .map(|seen| seen.within(netns, addresses))
                 .filter(|_| self.libraries.is_some() && !matches!(look, Look::NoFailure));
             match seen {
                 Some(seen) => {
-                    let expected = self.standings(&seen).iter().any(Option::is_some);
+                    // Also of its namesake in another namespace: the table has one place for both.
+                    let expected = self.known(&seen).iter().any(Option::is_some);
                     let held = (origin, event, look);
                     self.join.failed(held, seen, expected, clock::monotonic());
                 }
@@ -433,13 +437,15 @@ impl Watching {
         Ok(())
     }
 
-    /// What is known of the ends of this connection.
+    /// What is known of connections with these ends, last of all of them.
+    fn known(&self, seen: &Seen) -> [Option<Standing>; 2] {
+        Role::BOTH.map(|role| self.libraries.as_ref()?.standing(&seen.ends(role)))
+    }
+
+    /// What is known of the ends of this one.
     fn standings(&self, seen: &Seen) -> [Option<Standing>; 2] {
-        Role::BOTH.map(|role| {
-            let libraries = self.libraries.as_ref()?;
-            let known = libraries.standing(&seen.ends(role))?;
-            seen.is_at(role, &known).then_some(known)
-        })
+        let known = self.known(seen);
+        Role::BOTH.map(|role| known[role as usize].filter(|known| seen.is_at(role, known)))
     }
 
     fn write(

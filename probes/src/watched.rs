@@ -40,6 +40,8 @@ pub(crate) fn is_pattern(name: &str) -> bool {
 pub(crate) struct Origin {
     /// The interface whose packet decided.
     pub(crate) interface: Option<Interface>,
+    /// Its network namespace, by inode number; 0: it is not one, as where a cgroup is watched.
+    pub(crate) netns: u32,
     /// The client's, and the server's.
     pub(crate) workloads: [Option<Workload>; 2],
 }
@@ -372,6 +374,7 @@ impl Patterns {
 fn origin(probe: &Probe, workloads: &mut Workloads, event: &Event) -> Origin {
     Origin {
         interface: probe.interface(event.ifindex).cloned(),
+        netns: probe.netns(),
         workloads: event.flow.cgroups.map(|cgroup| workloads.of(cgroup)),
     }
 }

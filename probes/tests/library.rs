@@ -21,6 +21,8 @@ const PATIENCE: Duration = Duration::from_millis(500);
 const NOW: u64 = 1_000_000 * MILLISECOND;
 /// When the connection was opened.
 const OPENED: u64 = NOW - 20 * MILLISECOND;
+/// The network namespaces of both ends.
+const NETNS: [u32; 2] = [4_026_531_001, 4_026_531_002];
 const NEXT: [u32; 2] = [1 << 31, u32::MAX - 100];
 
 fn ends(port: u16) -> Ends {
@@ -55,6 +57,7 @@ fn seen_on(port: u16, cause: Cause, by: Role) -> Seen {
         version: TLS1_3,
         failure: failure(cause, by),
         undecided: false,
+        netns: [0; 2],
     }
 }
 
@@ -68,6 +71,7 @@ fn socket(seen: &Seen, at: Role) -> Socket {
         ends: seen.ends(at),
         sends: seen.next[at as usize].wrapping_sub(300),
         expects: seen.next[at.peer() as usize].wrapping_sub(2_000),
+        netns: NETNS[at as usize],
     }
 }
 
@@ -85,6 +89,7 @@ fn word(seen: &Seen, at: Role, kind: Kind, code: u32) -> Heard {
             call: Call::Handshake as u8,
             facts: Facts(0),
             comm: [0; 16],
+            reserved: [0; 4],
         },
         executable: format!("the {}", at.name()),
     }
@@ -112,7 +117,7 @@ fn standing(seen: &Seen, at: Role, facts: Facts) -> (Standing, String) {
         process: 100 + at as u32,
         stack: Stack::OpenSsl as u8,
         facts,
-        reserved: [0; 6],
+        reserved: [0; 2],
         comm: [0; 16],
     };
     (standing, format!("the {}", at.name()))
@@ -594,7 +599,7 @@ fn another_connection_of_the_same_ports_is_not_this_one() {
 }
 
 #[test]
-fn two_namespaces_that_look_alike() {
+fn two_namespaces_with_the_same_ports() {
     let one = seen(Cause::LateHiddenAlert, Server);
     let mut other = one;
     other.next = [NEXT[0].wrapping_add(1 << 30), NEXT[1].wrapping_add(1 << 29)];
@@ -616,6 +621,55 @@ fn two_namespaces_that_look_alike() {
         (2, Some(Class::CertificateExpired)),
     ];
     assert_eq!(classes, expected);
+}
+
+/// Connections of the same addresses that begin at once in two namespaces may have the same ports, and then have
+/// the same numbers.
+#[test]
+fn two_namespaces_with_the_same_ports_and_numbers() {
+    let unknown = seen(Cause::Alert, Server);
+    let server = [10, 0, 0, 2].into();
+    let ours = unknown.within(NETNS[1], &[[10, 0, 0, 9].into(), server]);
+    assert_eq!(ours.netns, [0, NETNS[1]]);
+    assert_eq!(unknown.within(NETNS[1], &[[10, 0, 0, 9].into()]), unknown);
+    let right = rejects(&ours, Server, 10);
+    let mut wrong = rejects(&ours, Server, 20);
+    wrong.word.socket.netns += 1;
+    let mut elsewhere = standing(&ours, Server, Facts::WAITS).0;
+    assert!(ours.is_at(Server, &elsewhere));
+    elsewhere.socket.netns += 1;
+    assert!(!ours.is_at(Server, &elsewhere));
+    for (seen, words, expected) in [
+        // The watched one is known, and whose word is not its own is not heard.
+        (ours, vec![wrong.clone(), right.clone()], Some(10)),
+        (ours, vec![wrong.clone()], None),
+        // Nothing tells whose words these are: neither is believed.
+        (unknown, vec![wrong.clone(), right.clone()], None),
+        (unknown, vec![right.clone()], Some(10)),
+    ] {
+        for before in [true, false] {
+            let mut join = Join::new(PATIENCE);
+            if !before {
+                join.failed((), seen, true, NOW);
+            }
+            for heard in &words {
+                join.said(heard.clone(), NOW);
+            }
+            if before {
+                join.failed((), seen, true, NOW);
+            }
+            let due = join.finish().pop().expect("the failure");
+            let [_, server] = &due.words;
+            let errors: Vec<_> = server.iter().map(|heard| heard.word.verify_error).collect();
+            assert_eq!(errors, Vec::from_iter(expected), "{words:?}");
+            let counts = join.counts();
+            let all = counts.joined + counts.unjoined;
+            assert_eq!(
+                (counts.joined, all),
+                (expected.map_or(0, |_| 1), words.len() as u64)
+            );
+        }
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Changes with any layout or number in this module that crosses the kernel boundary.
-pub const ABI: u32 = 1;
+pub const ABI: u32 = 2;
 
 /// Bytes of a thread's name in the kernel (TASK_COMM_LEN).
 pub const COMM: usize = 16;
@@ -42,8 +42,9 @@ pub struct Ends {
 
 /// A TCP socket, as a TLS session was seen to use it.
 ///
-/// The sequence numbers tell one connection from another of the same addresses and ports: an earlier
-/// one, or one in another network namespace.
+/// The sequence numbers tell one connection from an earlier one of the same addresses and ports. From one in
+/// another network namespace they do not: begun at the same time, both have the same
+/// (`secure_tcp_seq` in net/core/secure_seq.c knows no namespace), and so may both ports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Socket {
@@ -53,6 +54,8 @@ pub struct Socket {
     pub sends: u32,
     /// Sequence number of the next byte that it expects (`rcv_nxt`).
     pub expects: u32,
+    /// Its network namespace: the inode number of the file that stands for it (`net.ns.inum`); 0: not known.
+    pub netns: u32,
 }
 
 impl Socket {
@@ -91,6 +94,10 @@ pub struct SocketLayout {
     pub sends: u32,
     /// `tcp_sock.rcv_nxt`, 4 bytes.
     pub expects: u32,
+    /// `skc_net`, a pointer to a `struct net`; 0: the kernel has none.
+    pub net: u32,
+    /// `ns.inum` in there, 4 bytes.
+    pub netns: u32,
 }
 
 macro_rules! numbered {
@@ -184,6 +191,8 @@ pub struct Word {
     pub facts: Facts,
     /// Name of the thread, up to a zero byte.
     pub comm: [u8; COMM],
+    /// Zero.
+    pub reserved: [u8; 4],
 }
 
 /// What is known of a session: the bits of [`Facts`].
@@ -246,7 +255,7 @@ pub struct Standing {
     /// What is known.
     pub facts: Facts,
     /// Zero.
-    pub reserved: [u8; 6],
+    pub reserved: [u8; 2],
     /// Name of the thread, up to a zero byte.
     pub comm: [u8; COMM],
 }
@@ -314,7 +323,7 @@ pub struct InCall {
     /// 1: it is to read or write no bytes, so that 0 is no failure.
     pub empty: u8,
     /// Zero.
-    pub reserved: [u8; 7],
+    pub reserved: [u8; 3],
 }
 
 macro_rules! counters {

@@ -6,11 +6,14 @@
 //! were. Words that never found a failure are counted.
 //!
 //! Both are of one connection when addresses and ports are the same, the word is not older than the
-//! connection, and its socket's sequence numbers are near those on the wire. So neither an earlier
-//! connection of the same ports is taken for it, nor one of the same addresses in another network
-//! namespace. Time alone joins nothing.
+//! connection, its socket's sequence numbers are near those on the wire, and its network namespace is the one
+//! that is watched, where that end's address is there. So neither an earlier connection of the same ports is
+//! taken for it, nor one of the same addresses in another namespace, which may have the same ports and the same
+//! numbers. Where it is not known in which namespace an end is, words from two of them say nothing. Time alone
+//! joins nothing.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use gauntlet_wire::Role;
@@ -19,6 +22,7 @@ use gauntlet_wire::library::{Ends, Facts, Socket, Standing, Word};
 use gauntlet_wire::rules::{Cause, Failure};
 
 use super::names;
+use crate::failure::address;
 
 /// How long a failure waits for words.
 pub const PATIENCE: Duration = Duration::from_millis(500);
@@ -57,6 +61,8 @@ pub struct Seen {
     /// It may as well have succeeded ([`Event::undecided`]): there is an event only if a library says
     /// that it failed.
     pub undecided: bool,
+    /// The network namespace of each end's socket, by [`Role`], as [`Socket::netns`]; 0: not known.
+    pub netns: [u32; 2],
 }
 
 impl Seen {
@@ -76,7 +82,21 @@ impl Seen {
             version: event.flow.server().version,
             failure: event.verdict.failure()?,
             undecided: event.undecided != 0,
+            netns: [0; 2],
         })
+    }
+
+    /// As it was seen in this network namespace, at an interface with these addresses: an end that has one of
+    /// them is there.
+    #[must_use]
+    pub fn within(mut self, netns: u32, addresses: &[IpAddr]) -> Self {
+        for role in Role::BOTH {
+            let own = address(self.ends(role).local);
+            if addresses.contains(&own) {
+                self.netns[role as usize] = netns;
+            }
+        }
+        self
     }
 
     /// The connection as the socket at this end names it.
@@ -99,11 +119,13 @@ impl Seen {
             let apart = one.wrapping_sub(other);
             apart.min(apart.wrapping_neg()) <= NEAR
         };
+        let same = |one: u32, other: u32| one == other || one == 0 || other == 0;
         Role::BOTH.into_iter().find(|role| {
             socket.ends == self.ends(*role)
                 && time >= self.opened
                 && near(socket.sends, self.next[*role as usize])
                 && near(socket.expects, self.next[role.peer() as usize])
+                && same(socket.netns, self.netns[*role as usize])
         })
     }
 
@@ -228,10 +250,16 @@ impl<T> Join<T> {
             self.counts.unjoined += 1;
         }
         let mut due = Vec::new();
-        for (until, held) in std::mem::take(&mut self.held) {
+        for (until, mut held) in std::mem::take(&mut self.held) {
             if until > now {
                 self.held.push_back((until, held));
                 continue;
+            }
+            for words in &mut held.words {
+                if contested(words) {
+                    self.counts.unjoined += words.len() as u64;
+                    words.clear();
+                }
             }
             let joined = held.words.iter().any(|words| !words.is_empty());
             self.counts.joined += u64::from(joined);
@@ -260,6 +288,13 @@ impl<T> Join<T> {
     pub fn counts(&self) -> Counts {
         self.counts
     }
+}
+
+/// Whether these words are of two connections, in two network namespaces, that nothing else tells apart.
+fn contested(words: &[Heard]) -> bool {
+    let mut known = words.iter().map(|heard| heard.word.socket.netns);
+    let first = known.next();
+    known.any(|netns| Some(netns) != first)
 }
 
 /// Whether more words would change nothing: the side that ended it has said why, and where its alert was

@@ -105,6 +105,9 @@ impl Kernel {
                 remote_port: common("skc_dport")?,
                 sends: tcp("snd_nxt")?,
                 expects: tcp("rcv_nxt")?,
+                // Without CONFIG_NET_NS there is one namespace only.
+                net: common("skc_net").unwrap_or(0),
+                netns: btf.offset("net", &["ns", "inum"])?,
             },
             // The kernel's own record of such an attachment.
             many_functions: btf.offset("bpf_uprobe_multi_link", &["link"]).is_ok(),

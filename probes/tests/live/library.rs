@@ -122,6 +122,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         Trial::test("library::a_library_that_nobody_used_before", new_library),
         Trial::test("library::good_handshakes_are_silence", good),
         Trial::test("library::a_reset_is_joined", reset),
+        Trial::test("library::a_namesake_elsewhere_has_no_say", namesakes),
         Trial::test("library::no_cipher_is_shared_for_certain", no_shared_cipher),
         Trial::test("library::without_it_the_wire_s_ceiling_stands", without),
         python("library::another_application_rejects", python_rejects),
@@ -237,6 +238,35 @@ pub(crate) fn beacon(stand: &Stand, watch: &mut Watch, address: IpAddr) -> Resul
         &event,
         &json!({"tls.library.name": null, "process.pid": null}),
     )
+}
+
+/// Connections with the same addresses and ports that begin at once, in two namespaces: the kernel gives both
+/// the same sequence numbers, and both servers reject their client, for different reasons.
+fn namesakes() -> Result<(), Failed> {
+    let [ours, theirs] = [Stand::new()?, Stand::new()?];
+    let mut watch = Watch::start(&ours.server, DEEP)?;
+    let server = Server::start(&ours, "good", VERIFY, None)?;
+    let _other = Server::start(&theirs, "good", VERIFY, None)?;
+    for round in 0..10 {
+        let port = 5_000 + round;
+        let options = ["-tls1_2", "-bind", &format!("10.77.0.1:{port}")];
+        let start = |stand, certificate| {
+            Client::start(stand, server_addresses()[0], certificate, &options, None)
+        };
+        let other = start(&theirs, "stranger")?;
+        let client = start(&ours, "expired")?;
+        compare(
+            &watch.event_of(NAME)?,
+            &json!({
+                "client.port": port, "tls.alert.code": 45, "tls.library.side": "server",
+                "tls.library.x509.verify_error": "certificate has expired",
+                "process.pid": server.child.id(),
+            }),
+        )?;
+        client.ended()?;
+        other.ended()?;
+    }
+    crate::clsact::same(watch.finish()?.events.len(), 10)
 }
 
 fn missing_certificate() -> Result<(), Failed> {

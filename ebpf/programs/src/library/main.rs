@@ -114,7 +114,7 @@ fn enter(context: &ProbeContext, stack: Stack, kind: Call) {
         facts: Facts(0),
         phase: Phase::INSIDE,
         empty: u8::from(kind != Call::Handshake && context.arg::<u64>(2) == Some(0)),
-        reserved: [0; 7],
+        reserved: [0; 3],
     };
     if let Some(known) = SESSIONS.get_ptr(&key(session, thread)) {
         // SAFETY: the element stays readable while the program runs.
@@ -433,7 +433,7 @@ fn stands(thread: u64, call: &InCall, facts: Facts) {
         process: (thread >> 32) as u32,
         stack: call.stack,
         facts,
-        reserved: [0; 6],
+        reserved: [0; 2],
         comm: bpf_get_current_comm().unwrap_or([0; COMM]),
     };
     if STANDINGS.insert(&call.socket.ends, &standing, 0).is_err() {
@@ -463,6 +463,7 @@ fn tell(call: &InCall, kind: Kind, code: u32) {
         call: call.call,
         facts: call.facts,
         comm: bpf_get_current_comm().unwrap_or([0; COMM]),
+        reserved: [0; 4],
     });
     entry.submit(0);
 }
@@ -487,7 +488,7 @@ fn unsettled(session: u64, thread: u64) -> Option<InCall> {
         facts: known.facts,
         phase: Phase::ASKING,
         empty: 0,
-        reserved: [0; 7],
+        reserved: [0; 3],
     })
 }
 
@@ -532,6 +533,7 @@ const NO_SOCKET: Socket = Socket {
     },
     sends: 0,
     expects: 0,
+    netns: 0,
 };
 
 /// A panic that could be reached would fail to load: the verifier refuses endless loops.

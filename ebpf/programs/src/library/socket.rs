@@ -23,6 +23,8 @@ static SOCKET_LAYOUT: SocketLayout = SocketLayout {
     remote_port: 0,
     sends: 0,
     expects: 0,
+    net: 0,
+    netns: 0,
 };
 
 const AF_INET: u16 = 2;
@@ -55,7 +57,17 @@ pub(crate) fn read(sock: u64) -> Option<Socket> {
         },
         sends: field(sock, at.sends)?,
         expects: field(sock, at.expects)?,
+        netns: netns(sock, &at).unwrap_or(0),
     })
+}
+
+/// Its network namespace.
+#[inline(always)]
+fn netns(sock: u64, at: &SocketLayout) -> Option<u32> {
+    if at.net == 0 {
+        return None;
+    }
+    field(field(sock, at.net)?, at.netns)
 }
 
 /// An IPv4 address as IPv6 has it.
@@ -82,5 +94,6 @@ mod plain {
     pub(crate) trait Plain: Copy {}
     impl Plain for u16 {}
     impl Plain for u32 {}
+    impl Plain for u64 {}
     impl<const N: usize> Plain for [u8; N] {}
 }

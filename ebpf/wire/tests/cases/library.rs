@@ -20,13 +20,13 @@ macro_rules! layout {
 #[test]
 fn layouts_change_only_with_the_abi() {
     let text = [
-        layout!(Word: time, abi, process, socket, code, verify_error, stack, kind, call, facts, comm),
+        layout!(Word: time, abi, process, socket, code, verify_error, stack, kind, call, facts, comm, reserved),
         layout!(Standing: time, socket, process, stack, facts, reserved, comm),
-        layout!(Socket: ends, sends, expects),
+        layout!(Socket: ends, sends, expects, netns),
         layout!(Ends: local, remote, local_port, remote_port),
         layout!(
             SocketLayout: family, protocol, local_v4, remote_v4, local_v6, remote_v6, local_port,
-            remote_port, sends, expects,
+            remote_port, sends, expects, net, netns,
         ),
         layout!(SessionKey: address, process),
         layout!(Session: socket, facts, stack, reserved),
