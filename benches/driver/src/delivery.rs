@@ -26,6 +26,7 @@ use nix::sys::time::TimeValLike as _;
 use nix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 
+use crate::budget::FEWEST;
 use crate::frames::udp;
 use crate::measurement::Measurement;
 use crate::processor::{Class, run_on};
@@ -159,6 +160,11 @@ impl Plan {
         time: LONG_ENOUGH,
         rates: &[LOW, HIGH],
         sizes: &[128],
+    };
+    /// The least that says anything, for a machine that is emulated.
+    pub const LEAST: Self = Self {
+        rounds: FEWEST,
+        ..Self::QUICK
     };
     /// Some minutes.
     pub const FULL: Self = Self {

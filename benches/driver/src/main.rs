@@ -44,12 +44,8 @@ struct Arguments {
     object: Option<PathBuf>,
 
     /// The program that measures the parser
-    #[arg(long, value_name = "FILE", required_unless_present_any = ["baseline", "programs"])]
+    #[arg(long, value_name = "FILE", required_unless_present = "baseline")]
     parser: Option<PathBuf>,
-
-    /// Only what a packet costs in the kernel, against the budgets for that
-    #[arg(long, conflicts_with = "baseline")]
-    programs: bool,
 
     /// What runs this machine, where that is known better than it shows; `tcg` is emulation, under which only
     /// ratios are told
@@ -167,45 +163,28 @@ fn measure(arguments: &Arguments, object: &[u8]) -> Result<u8> {
         Ok::<_, anyhow::Error>(measured)
     };
 
-    let mut parts = Parts::new(match (arguments.programs, quick) {
-        (true, _) => 1,
-        (false, true) => 5,
-        (false, false) => 7,
-    });
+    let mut parts = Parts::new(if quick { 5 } else { 7 });
     let mut measurements = parts.next("cost of the program", || {
         let settings = Settings::default();
         let mut programs = program::Session::new(object, &settings, loads);
         settled(&mut || programs.measure(rounds))
     })?;
-    if arguments.programs {
-        let why = "only programs were asked for (--programs)";
-        let beside = Beside {
-            not_measured: vec![NotMeasured::new("everything else", why)],
-            took: parts.took(),
-            ..Beside::default()
-        };
-        budgets.retain(|budget| measurements.iter().any(|one| one.name == budget.of));
-        return publish(
-            arguments,
-            &Report::new(machine, quick, measurements, budgets, beside),
-        );
-    }
     let mut not_measured = Vec::new();
     let parser = arguments.parser.as_ref().context("--parser")?;
     measurements.extend(parts.next("cost of the parser", || {
         settled(&mut || parser::measure(parser, rounds))
     })?);
-    let plan = if quick {
-        delivery::Plan::QUICK
-    } else {
-        delivery::Plan::FULL
+    let plan = match (machine.is_emulated(), quick) {
+        (true, _) => delivery::Plan::LEAST,
+        (false, true) => delivery::Plan::QUICK,
+        (false, false) => delivery::Plan::FULL,
     };
     let mut delivery = delivery::Session::new(plan, Manner::Sound)?;
     measurements.extend(parts.next("delivery of events", || settled(&mut || delivery.measure()))?);
-    let plan = if quick {
-        overhead::Plan::QUICK
-    } else {
-        overhead::Plan::FULL
+    let plan = match (machine.is_emulated(), quick) {
+        (true, _) => overhead::Plan::LEAST,
+        (false, true) => overhead::Plan::QUICK,
+        (false, false) => overhead::Plan::FULL,
     };
     measurements.extend(parts.next("overhead on handshakes", || {
         let mut overhead = overhead::Session::new(object, plan, arguments.watch.clone())?;

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use anyhow::{Result, ensure};
 use gauntlet_probes::load::Settings;
 
+use crate::budget::FEWEST;
 use crate::measurement::{Measurement, noise};
 use crate::pair::{Block, Observer, Pair, Quad, ratio};
 use crate::progress;
@@ -35,6 +36,12 @@ impl Plan {
         of_processes: 0,
         handshakes: 40,
         mib: 0,
+    };
+    /// The least that says anything, for a machine that is emulated.
+    pub const LEAST: Self = Self {
+        quads: FEWEST,
+        handshakes: 8,
+        ..Self::QUICK
     };
     /// Some minutes.
     pub const FULL: Self = Self {

@@ -33,14 +33,17 @@ fn main() -> ExitCode {
             same(noticed(false)?, Verdict::Missed)
         }),
         Trial::test("a_reader_is_woken_though_it_is_awake", || {
-            let of = "delivery.latency.made";
-            same(by_reader(of, Manner::Sound)?, Verdict::Met)?;
-            same(by_reader(of, Manner::Mute)?, Verdict::Missed)
+            let noticed = |manner| {
+                let time = Duration::from_millis(60);
+                by_reader("delivery.latency.made", manner, time)
+            };
+            same(noticed(Manner::Sound)?, Verdict::Met)?;
+            same(noticed(Manner::Mute)?, Verdict::Missed)
         }),
         Trial::test("a_reader_looks_when_it_is_too_late", || {
-            let of = "delivery.quiet.delivered";
-            same(by_reader(of, Manner::Sound)?, Verdict::Met)?;
-            same(by_reader(of, Manner::Late)?, Verdict::Missed)
+            let noticed = |manner| by_reader("delivery.quiet.delivered", manner, Plan::QUICK.time);
+            same(noticed(Manner::Sound)?, Verdict::Met)?;
+            same(noticed(Manner::Late)?, Verdict::Missed)
         }),
         Trial::test(
             "a_build_that_asks_a_table_for_every_packet_is_worse",
@@ -127,10 +130,11 @@ fn main() -> ExitCode {
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
-/// What a budget of delivery says of such readers, in a run as short as may be.
-fn by_reader(of: &str, manner: Manner) -> Result<Verdict, Failed> {
+/// What a budget of delivery says of such readers, each run so long.
+fn by_reader(of: &str, manner: Manner, time: Duration) -> Result<Verdict, Failed> {
     let plan = Plan {
         rounds: 5,
+        time,
         rates: &[Some(200_000)],
         ..Plan::QUICK
     };

@@ -33,7 +33,8 @@ pub(crate) struct Options {
     #[arg(long, value_name = "COMMIT")]
     baseline: Option<String>,
 
-    /// In virtual machines instead, one for each of these kernels: what a packet costs the programs
+    /// In virtual machines instead, one for each of these kernels: a quick run
+    /// in each, their ratios side by side
     #[arg(
         long,
         value_name = "LIST",

@@ -238,6 +238,8 @@ impl Place {
             .arg(&self.repository)
             .arg("--out")
             .arg(results.join(FIGURES))
+            .arg("--parser")
+            .arg(self.bin.join("parser_cost"))
             .args(arguments)
             .stdout(create(&results.join(SHOWN))?)
             .stderr(create(&results.join(LOG))?);

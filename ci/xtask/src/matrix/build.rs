@@ -49,14 +49,25 @@ pub(crate) fn build() -> Result<Option<PathBuf>> {
 /// As [`build`].
 pub(crate) fn bench() -> Result<Option<PathBuf>> {
     const DRIVER: &str = "gauntlet-bench";
+    const PARSER: &str = "parser_cost";
     let mut driver = child::cargo();
     driver.args(["build", "--package", DRIVER]);
-    if !child::live(in_target_dir(&mut driver))? || !guest()? {
+    // As it would be shipped.
+    let mut parser = child::cargo();
+    parser.args(["build", "--release", "--package", "gauntlet-benches"]);
+    parser.args(["--bin", PARSER]);
+    for program in [&mut driver, &mut parser] {
+        if !child::live(in_target_dir(program))? {
+            return Ok(None);
+        }
+    }
+    if !guest()? {
         return Ok(None);
     }
     let bin = bin()?;
-    let built = run::target_dir()?.join("debug");
-    place(&built.join(DRIVER), &bin.join(DRIVER))?;
+    let built = run::target_dir()?;
+    place(&built.join("debug").join(DRIVER), &bin.join(DRIVER))?;
+    place(&built.join("release").join(PARSER), &bin.join(PARSER))?;
     Ok(Some(bin))
 }
 
