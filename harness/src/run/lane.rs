@@ -38,6 +38,8 @@ pub const BEACON_PORT: u16 = 9_999;
 /// Ports of cases: above the beacons', below those that clients get.
 const FIRST_PORT: u16 = 10_000;
 const PORTS: u64 = 20_000;
+/// How many rigs a lane may lose to the machine: then it is no accident, and the rest is told at once.
+const SPARE: usize = 3;
 
 /// A lane that runs cases.
 #[derive(Debug)]
@@ -51,6 +53,8 @@ pub struct Worker {
     ran: u64,
     /// The probe may yet say something, by time alone, of the last of them.
     open: bool,
+    /// Rigs that were replaced.
+    replaced: usize,
     /// What was lost, late or wrong so far.
     end: LaneEnd,
 }
@@ -68,9 +72,9 @@ struct Rig {
     lit: u64,
     /// Where the file is that both ends write their secrets to, and the probe reads.
     key_log: Option<TempDir>,
-    /// The first failure of the probe: nothing later can be said about it.
+    /// Why nothing later can be said: the probe failed, or a case was not closed.
     deaf: Option<String>,
-    /// A case was not closed: what it left behind would be taken for the next one's.
+    /// It is the latter: no fault of the probe's, but what the case left behind would be taken for the next one's.
     unclosed: bool,
 }
 
@@ -94,6 +98,7 @@ impl Worker {
             next_port: settings.seed % PORTS,
             ran: 0,
             open: false,
+            replaced: 0,
             end: LaneEnd::default(),
         }
     }
@@ -164,7 +169,7 @@ impl Worker {
             Err(why) => Err(why.clone()),
         };
         let duration = began.elapsed();
-        self.replace_unclosed(case.beside);
+        self.replace_unclosed(case.beside, port);
         let judgement = match &run {
             Ok(run) => run.judge(case),
             Err(why) => Judgement {
@@ -194,48 +199,37 @@ impl Worker {
         (report, slow)
     }
 
-    /// Ends a rig on which a case was not closed: the next such case has a new one.
-    fn replace_unclosed(&mut self, beside: Beside) {
+    /// Ends a rig on which the case of `port` was not closed: the next such case has a new one.
+    fn replace_unclosed(&mut self, beside: Beside, port: u16) {
         let unclosed = |rig: &Result<Rig, String>| rig.as_ref().is_ok_and(|rig| rig.unclosed);
-        if self.rigs.get(&beside).is_some_and(unclosed)
+        if self.replaced < SPARE
+            && self.rigs.get(&beside).is_some_and(unclosed)
             && let Some(Ok(rig)) = self.rigs.remove(&beside)
         {
-            self.end.probe(rig.probe);
+            self.replaced += 1;
+            self.end.retire(rig, patient(), Some(port));
         }
     }
 
     /// Ends the probe, then the lane.
-    ///
-    /// Before that the probe may say what it has to say by time alone: a stall found in a case that
-    /// had none would come only now. Not where a single case was run whose failure was told already.
     #[must_use]
     pub fn finish(self) -> LaneEnd {
         let mut end = self.end;
-        // The same time for all of them, as it begins for all of them now.
-        let silent = Instant::now() + stall_after() + stall_after() / 2;
-        for (beside, rig) in self.rigs {
+        // The same time for all of them, as it begins for all of them now. None where a single case was run
+        // whose failure was told already.
+        let until = patient();
+        let until = if self.ran > 1 || self.open {
+            until
+        } else {
+            Instant::now()
+        };
+        for rig in self.rigs.into_values() {
             // A rig that never stood, or whose probe failed, was the reason of every case already.
-            let Ok(mut rig) = rig else { continue };
-            if rig.deaf.is_some() {
-                continue;
+            if let Ok(rig) = rig
+                && rig.deaf.is_none()
+            {
+                end.retire(rig, until, None);
             }
-            // Before a probe that reads a key log there are only failures, and each was told.
-            if (self.ran > 1 || self.open) && beside != Beside::KeyLog && rig.probe.sees_beacons() {
-                let left = silent.saturating_duration_since(Instant::now());
-                let late = rig.probe.linger(left);
-                let late = late
-                    .iter()
-                    .filter(|event| event.port("server") != Some(BEACON_PORT))
-                    .map(|event| {
-                        format!(
-                            "the probe reported {} for port {} after the last case had ended",
-                            event.class().unwrap_or("no class"),
-                            event.port("server").unwrap_or_default()
-                        )
-                    });
-                end.late.extend(late);
-            }
-            end.probe(rig.probe);
         }
         end
     }
@@ -261,10 +255,37 @@ fn path_in(folder: &TempDir) -> PathBuf {
     folder.path().join("keys.log")
 }
 
+/// When a probe has said what it has to say by time alone.
+fn patient() -> Instant {
+    Instant::now() + stall_after() + stall_after() / 2
+}
+
 impl LaneEnd {
-    /// Stops a probe, and adds what it counted.
-    fn probe(&mut self, probe: Probe) {
-        match probe.stop() {
+    /// Ends a rig, and adds what its probe counted.
+    ///
+    /// Before that the probe may say until `until` what it has to say by time alone: a stall found in a case
+    /// that had none would come only now. `except`: the port of a case that was not closed.
+    fn retire(&mut self, mut rig: Rig, until: Instant, except: Option<u16>) {
+        // Before a probe that reads a key log there are only failures, and each was told.
+        if rig.beside != Beside::KeyLog && rig.probe.sees_beacons() {
+            let left = until.saturating_duration_since(Instant::now());
+            let late = rig.probe.linger(left);
+            let late = late
+                .iter()
+                .filter(|event| {
+                    let port = event.port("server");
+                    port != Some(BEACON_PORT) && (except.is_none() || port != except)
+                })
+                .map(|event| {
+                    format!(
+                        "the probe reported {} for port {} after the last case had ended",
+                        event.class().unwrap_or("no class"),
+                        event.port("server").unwrap_or_default()
+                    )
+                });
+            self.late.extend(late);
+        }
+        match rig.probe.stop() {
             Ok(counters) => {
                 self.late.extend(counters.miscounted());
                 for (cause, count) in counters.lost {
@@ -339,7 +360,11 @@ impl Rig {
                 client,
                 port: BEACON_PORT,
             }),
-            Err(error) => Err(format!("the beacon could not be made: {error}")),
+            Err(error) => {
+                // Whatever it was to close stays open.
+                self.unclosed = true;
+                Err(format!("the beacon could not be made: {error}"))
+            }
         }
     }
 
@@ -367,11 +392,13 @@ impl Rig {
         let (after, packets) = match self.close(case.family, impaired) {
             Ok(closed) => closed,
             Err(why) => {
-                self.unclosed = true;
-                return Err(match driven {
+                let why = match driven {
                     Ok(_) => why,
                     Err(first) => format!("{first}; then {why}"),
-                });
+                };
+                self.unclosed = true;
+                self.deaf = Some(why.clone());
+                return Err(why);
             }
         };
         let told = self.told_until(after, case.family).inspect_err(|why| {

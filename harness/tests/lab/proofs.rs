@@ -1,10 +1,8 @@
 //! What the harness relies on, beyond single cases: late alerts are never lost, a hang ends, the capture
 //! sees beacons, facts are read from hellos, and what cannot be run is not taken for a result.
 
-use std::io;
 use std::net::TcpListener;
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -204,11 +202,15 @@ fn not_closed() -> Result<(), Failed> {
         };
         Ok(())
     })?;
-    let verdicts: Vec<_> = reports.iter().map(|report| report.verdict).collect();
     let why = "the beacon could not be made: Address already in use (os error 98)";
-    let said = reports[1].reason.as_deref() == Some(why);
-    let replaced = lanes == [false, true, false];
-    if verdicts != [Verdict::Hang, Verdict::Infra, Verdict::Hang] || !said || !replaced {
+    // On a machine that stood still just then it was run once more, which is the next case that has a new lane.
+    let again = reports[1].first_attempt.as_deref();
+    let said = match again {
+        None => reports[1].reason.as_deref() == Some(why) && reports[1].verdict == Verdict::Infra,
+        Some(first) => first.starts_with(why) && reports[1].verdict == Verdict::Hang,
+    };
+    let replaced = lanes == [false, true, again.is_some()];
+    if reports[2].verdict != Verdict::Hang || !said || !replaced {
         return Err(format!("{lanes:?} {reports:#?}").into());
     }
     Ok(())
@@ -255,25 +257,17 @@ fn beacons() -> Result<(), Failed> {
 /// A child that was forked but is no program yet has a copy of every socket there was.
 fn beacons_beside_forks() -> Result<(), Failed> {
     let stand = Stand::new()?;
-    let over = AtomicBool::new(false);
     thread::scope(|scope| {
-        let forks = scope.spawn(|| {
-            let mut count = 0;
-            while !over.load(Ordering::Relaxed) {
-                Command::new("true").status()?;
-                count += 1;
-            }
-            io::Result::Ok(count)
-        });
-        let lit =
-            (0..1_000).try_for_each(|_| stand.beacon(Family::Ipv4, "beacon.internal").map(drop));
-        over.store(true, Ordering::Relaxed);
-        let forked = forks.join().expect("no panic")?;
-        lit.map_err(|error| format!("{error}, {forked} children"))?;
-        if forked < 10 {
-            return Err(format!("{forked} children are too few to show anything").into());
+        let forks =
+            scope.spawn(|| (0..100).try_for_each(|_| Command::new("true").status().map(drop)));
+        let mut made = 0;
+        while made < 1_000 || !forks.is_finished() {
+            stand
+                .beacon(Family::Ipv4, "beacon.internal")
+                .map_err(|error| format!("after {made} beacons: {error}"))?;
+            made += 1;
         }
-        Ok(())
+        Ok(forks.join().expect("no panic")?)
     })
 }
 
