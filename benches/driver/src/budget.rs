@@ -2,7 +2,7 @@
 //! nothing printed here.
 //!
 //! An interval that holds the budget, widened by what the same thing measured twice differed, is no pass and no
-//! failure: INCONCLUSIVE.
+//! failure: INCONCLUSIVE. What a median is held to beside that is asked of the median alone.
 
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
@@ -97,6 +97,14 @@ pub fn parse(text: &str) -> Result<Vec<Budget>> {
                 && missed.at_least.is_some() == one.at_least.is_some();
             ensure!(same, "budget.toml: {}: missed has another bound", one.of);
         }
+        if let Some(median) = one.median_at_most {
+            let below = one.at_most.is_some_and(|most| median <= most);
+            ensure!(
+                below,
+                "budget.toml: {}: median_at_most is not below at_most",
+                one.of
+            );
+        }
         ensure!(!one.reason.is_empty(), "budget.toml: {}: no reason", one.of);
     }
     Ok(budget)
@@ -109,20 +117,16 @@ impl Budget {
         let Some(measured) = measured else {
             return Verdict::NotMeasured;
         };
-        let verdict = match held(measured, self.at_most, self.at_least) {
-            // The interval is where it may be, and what it is around is not; more rounds may tell.
-            Verdict::Met
-                if self
-                    .median_at_most
-                    .is_some_and(|most| measured.ratio.median > most) =>
-            {
-                match held(measured, self.median_at_most, None) {
-                    Verdict::Missed => Verdict::Missed,
-                    _ => Verdict::Inconclusive,
-                }
-            }
-            verdict => verdict,
-        };
+        let mut verdict = held(measured, self.at_most, self.at_least);
+        if let Some(most) = self.median_at_most
+            && measured.ratio.median > most
+        {
+            // Where all of the interval is above, no more rounds will tell otherwise.
+            verdict = match held(measured, Some(most), None) {
+                Verdict::Missed => Verdict::Missed,
+                _ => Verdict::Inconclusive,
+            };
+        }
         match &self.missed {
             Some(missed) if verdict != Verdict::Met => {
                 match held(measured, missed.at_most, missed.at_least) {
@@ -223,6 +227,8 @@ mod tests {
             "[[budget]]\nof = \"x\"\nreason = \"r\"",
             "[[budget]]\nof = \"x\"\nreason = \"r\"\nat_most = 1.0\nat_least = 1.0",
             "[[budget]]\nof = \"x\"\nreason = \"\"\nat_most = 1.0",
+            "[[budget]]\nof = \"x\"\nreason = \"r\"\nat_most = 1.0\nmedian_at_most = 1.1",
+            "[[budget]]\nof = \"x\"\nreason = \"r\"\nat_least = 1.0\nmedian_at_most = 1.0",
             "[[budget]]\nof = \"x\"\nreason = \"r\"\nat_mots = 1.0",
             "[[budget]]\nof = \"x\"\nreason = \"r\"\nat_most = 1.0\nmissed = { at_least = 1.0, reason = \"r\" }",
         ] {
@@ -238,6 +244,9 @@ mod tests {
         assert_eq!(judge(1.015), Verdict::Met);
         assert_eq!(judge(1.02), Verdict::Missed);
         assert_eq!(judge(1.04), Verdict::Missed);
+        let above = [1.02, 1.022, 1.025, 1.027, 1.03, 1.032, 1.034, 1.035, 1.036];
+        let missed = budget.judge(Some(&measured(&above, 0.0)));
+        assert_eq!(missed, Verdict::Missed);
         let around = [1.0, 1.005, 1.01, 1.01, 1.02, 1.02, 1.022, 1.025, 1.028];
         let undecided = budget.judge(Some(&measured(&around, 0.0)));
         assert_eq!(undecided, Verdict::Inconclusive);

@@ -115,8 +115,16 @@ impl Report {
             budgets.clear();
             measurements.iter_mut().for_each(Measurement::forget_values);
         }
-        // Microseconds of an emulated machine are nobody's.
-        let delivery = beside.delivery.filter(|_| !machine.is_emulated());
+        let mut beside = beside;
+        if machine.is_emulated() {
+            // Microseconds of an emulated machine are nobody's.
+            beside.delivery = None;
+            beside.pressed = None;
+            let why = "emulated: the ratios above are all that is told of it";
+            beside
+                .not_measured
+                .push(NotMeasured::new("how long events took", why));
+        }
         let judge = |budget: Budget| {
             let measured = measurements.iter().find(|one| one.name == budget.of);
             let verdict = budget.judge(measured);
@@ -132,7 +140,7 @@ impl Report {
             machine,
             quick,
             measurements,
-            delivery,
+            delivery: beside.delivery,
             pressed: beside.pressed,
             growth: beside.growth,
             memory: beside.memory,
@@ -411,6 +419,7 @@ pub(crate) fn short(number: f64) -> String {
 mod tests {
     use super::*;
     use crate::budget::parse;
+    use crate::processor::Class;
 
     fn report(quick: bool, ratio: f64, stable: bool) -> Report {
         let text =
@@ -475,9 +484,20 @@ mod tests {
             false,
             report.measurements,
             report.budgets.into_iter().map(|one| one.budget).collect(),
-            Beside::default(),
+            Beside {
+                delivery: Some(Delivered {
+                    class: Class::highest(),
+                    rows: Vec::new(),
+                }),
+                ..Beside::default()
+            },
         );
         let table = emulated.table();
+        assert!(emulated.delivery.is_none(), "microseconds");
+        assert!(
+            table.contains("how long events took: not measured"),
+            "{table}"
+        );
         assert!(table.contains("emulated"), "{table}");
         assert!(
             table.contains("2.00 [2.00-2.00]") && !table.contains(" ns"),
