@@ -7,6 +7,9 @@
 //! | balanced | looks every [`SHORT`], [`LINGER`] after the last one | the same | tens of microseconds; under half a processor |
 //! | quiet | looks every [`LONG`] | the same | least work for everybody; a few milliseconds |
 //!
+//! Who took in one turn as many events as the buffers hold looks again at once, whatever the delivery: a flood of
+//! failures has a whole processor.
+//!
 //! The rules are plain ([`Pace::next`]), and touch neither clock nor ring.
 
 use std::io;

@@ -426,8 +426,9 @@ impl Probe {
         &self.reader
     }
 
-    /// Takes every event that the programs have told: none that was told before another one comes after it.
-    /// [`Found::Part`]: as many as the buffers hold were taken, and there may be more.
+    /// Takes the events that the programs have told, or about as many as the buffers hold
+    /// ([`Found::Part`]: there may be more), in the order in which they were told; see [`Transport::Perf`] for
+    /// where that ends.
     pub fn drain(&mut self, each: impl FnMut(&Event)) -> Found {
         self.events.drain(each)
     }

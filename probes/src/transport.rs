@@ -28,14 +28,15 @@ pub enum Transport {
     /// One ring buffer, whose reader is woken only if it says that it sleeps.
     #[default]
     Ring,
-    /// A perf event array. The kernel wakes the reader for each event.
+    /// A perf event array. The kernel wakes the reader for each event. In a flood that does not let it come to the
+    /// end of every CPU's buffer, events of two CPUs are in order within each turn only.
     Perf,
 }
 
 /// What events are read from.
 pub(crate) struct Events {
     buffers: Buffers,
-    /// How many events it holds when it is full, or a few more.
+    /// How many events it holds when it is full, rounded up.
     most: usize,
 }
 
@@ -55,7 +56,7 @@ impl Events {
         transport: Transport,
         bytes: NonZeroU32,
     ) -> Result<Self, ProbeError> {
-        let most = |bytes: usize| bytes.div_ceil(size_of::<Event>() + BEFORE);
+        let most = |bytes: usize| bytes.div_ceil(size_of::<Event>() + HEADER);
         if transport == Transport::Ring {
             return Ok(Self {
                 buffers: Buffers::Ring(take(ebpf, object::EVENTS, RingBuf::try_from)?),
@@ -119,7 +120,7 @@ fn of_ring(ring: &mut RingBuf<MapData>, most: usize, mut each: impl FnMut(&Event
     most
 }
 
-/// The same. Each buffer is read to its end, so that these may be a few more.
+/// The same. Each buffer is read to its end, so that these may be about twice as many.
 fn of_buffers(
     buffers: &mut [PerfEventArrayBuffer<MapData>],
     most: usize,
@@ -146,7 +147,7 @@ fn of_buffers(
 }
 
 /// What the kernel writes before an event, at least: `BPF_RINGBUF_HDR_SZ`; `struct perf_event_header`.
-const BEFORE: usize = 8;
+const HEADER: usize = 8;
 
 /// Pages of each CPU's buffer: a power of two, as the kernel wants it, and room for an event at least.
 fn pages_of_each(bytes: NonZeroU32, cpus: usize, page: usize) -> usize {

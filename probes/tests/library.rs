@@ -645,7 +645,9 @@ fn two_namespaces_with_the_same_ports_and_numbers() {
         (ours, vec![wrong.clone()], None),
         // Nothing tells whose words these are: neither is believed.
         (unknown, vec![wrong.clone(), right.clone()], None),
+        // What comes alone is believed, whosever it is.
         (unknown, vec![right.clone()], Some(10)),
+        (unknown, vec![wrong.clone()], Some(20)),
     ] {
         for before in [true, false] {
             let mut join = Join::new(PATIENCE);

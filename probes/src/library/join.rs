@@ -9,8 +9,8 @@
 //! connection, its socket's sequence numbers are near those on the wire, and its network namespace is the one
 //! that is watched, where that end's address is there. So neither an earlier connection of the same ports is
 //! taken for it, nor one of the same addresses in another namespace, which may have the same ports and the same
-//! numbers. Where it is not known in which namespace an end is, words from two of them say nothing. Time alone
-//! joins nothing.
+//! numbers. Where it is not known in which namespace an end is, words from two of them that wait together say
+//! nothing; but one that comes alone is believed. Time alone joins nothing.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -155,7 +155,8 @@ pub struct Joined<T> {
 pub struct Counts {
     /// Failures told with a word at least.
     pub joined: u64,
-    /// Words about connections of which no failure was seen; some were not watched, others did not fail.
+    /// Words about connections of which no failure was seen, as some were not watched, others did not fail; and
+    /// such as could be of either of two.
     pub unjoined: u64,
     /// Words that came after their failure had been told without one.
     pub late: u64,

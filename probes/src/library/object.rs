@@ -93,6 +93,9 @@ impl Kernel {
                 )));
             }
         }
+        // Without CONFIG_NET_NS there is one namespace only, and no pointer to it.
+        let net = btf.offset("sock", &["__sk_common", "skc_net", "net"]);
+        let netns = net.ok().zip(btf.offset("net", &["ns", "inum"]).ok());
         Ok(Self {
             layout: SocketLayout {
                 family: common("skc_family")?,
@@ -105,9 +108,8 @@ impl Kernel {
                 remote_port: common("skc_dport")?,
                 sends: tcp("snd_nxt")?,
                 expects: tcp("rcv_nxt")?,
-                // Without CONFIG_NET_NS there is one namespace only.
-                net: common("skc_net").unwrap_or(0),
-                netns: btf.offset("net", &["ns", "inum"])?,
+                net: netns.map_or(0, |(net, _)| net),
+                netns: netns.map_or(0, |(_, number)| number),
             },
             // The kernel's own record of such an attachment.
             many_functions: btf.offset("bpf_uprobe_multi_link", &["link"]).is_ok(),
