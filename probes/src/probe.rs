@@ -427,8 +427,8 @@ impl Probe {
     }
 
     /// Takes the events that the programs have told, or about as many as the buffers hold
-    /// ([`Found::Part`]: there may be more), in the order in which they were told; see [`Transport::Perf`] for
-    /// where that ends.
+    /// ([`Found::Part`]: there may be more), in the order in which they were told;
+    /// [`Transport::Perf`](crate::transport::Transport::Perf) says where that ends.
     pub fn drain(&mut self, each: impl FnMut(&Event)) -> Found {
         self.events.drain(each)
     }
