@@ -33,14 +33,6 @@ impl Work {
             Self::Handshakes(count) | Self::Bulk(count) => count,
         }
     }
-
-    /// So many times as much of it.
-    pub(crate) const fn times(self, factor: usize) -> Self {
-        match self {
-            Self::Handshakes(count) => Self::Handshakes(count * factor),
-            Self::Bulk(count) => Self::Bulk(count * factor),
-        }
-    }
 }
 
 /// The servers, and who asks them.
