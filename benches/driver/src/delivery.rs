@@ -234,6 +234,8 @@ struct Run {
     made: f64,
     p50: f64,
     p99: f64,
+    /// As [`Measurement::tail`].
+    tail: f64,
     p999: f64,
     max: f64,
     processor: f64,
@@ -479,6 +481,18 @@ fn measurements(runs: &[Vec<Run>]) -> Vec<Measurement> {
         |run| run.p99,
         &floor,
     ));
+    for one in &mut all {
+        let of = match one.name.as_str() {
+            "delivery.latency.spin_echo" | "delivery.latency.perf" => latency,
+            "delivery.balanced.perf" => balanced,
+            "delivery.latency.eventfd" => (Way::Latency, LOW),
+            _ => continue,
+        };
+        let tails = runs
+            .iter()
+            .filter_map(|round| find(round, of.0, of.1).map(|at| round[at].tail));
+        one.tail = Some(interval(&tails.collect::<Vec<_>>()).median);
+    }
     all
 }
 
@@ -615,6 +629,8 @@ impl Stand {
         );
         let latencies = sorted(&latencies);
         let at = |share| quantile(&latencies, share) / 1e3;
+        let p99 = at(0.99);
+        let tail = (at(0.995) / p99 - 1.0).max(1.0 - at(0.98) / p99);
         Ok(Run {
             way,
             bytes,
@@ -624,7 +640,8 @@ impl Stand {
             lost,
             made: offered as f64 / took.as_secs_f64(),
             p50: at(0.5),
-            p99: at(0.99),
+            p99,
+            tail,
             p999: at(0.999),
             max: at(1.0),
             processor,

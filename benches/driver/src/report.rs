@@ -334,6 +334,15 @@ impl Report {
                 noise * 100.0
             ));
         }
+        for one in &self.measurements {
+            if let Some(tail) = one.tail {
+                line(format!(
+                    "{}: with a tail twice as heavy, or half, the p99 would be another by {:.0} %",
+                    one.name,
+                    tail * 100.0
+                ));
+            }
+        }
         for NotMeasured { what, why, broken } in &self.not_measured {
             let how = if *broken { "FAILED" } else { "not measured" };
             line(format!("{what}: {how}: {why}"));
