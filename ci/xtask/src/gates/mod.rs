@@ -153,11 +153,19 @@ fn bpf_possible(cannot: Option<&str>) -> Verdict {
 
 /// A matrix that takes a broken guest for a good one is worth nothing.
 fn faults() -> Result<Verdict> {
-    Ok(match matrix::faults_gate()? {
+    Ok(of_guests(
+        &matrix::faults_gate()?,
+        "a broken guest was not told as what it is",
+    ))
+}
+
+/// What guests say, with the reasons they gave.
+fn of_guests(ending: &matrix::Ending, unexpected: &str) -> Verdict {
+    match ending.code {
         exit::OK => Verdict::Passed,
-        exit::UNEXPECTED => Verdict::Failed("a broken guest was not told as what it is".into()),
-        _ => Verdict::NotRun("no kernel to boot; see above".into()),
-    })
+        exit::UNEXPECTED => Verdict::Failed(ending.why(unexpected)),
+        _ => Verdict::NotRun(ending.why("no verdict on some kernel")),
+    }
 }
 
 /// What the probe costs, against the budgets that hold on any machine. Noise larger than a budget's margin is no
@@ -182,13 +190,10 @@ fn fuzz_smoke() -> Result<Verdict> {
 
 /// The same recorded cases in other packets, on the oldest kernel and the newest.
 fn recut() -> Result<Verdict> {
-    Ok(match matrix::recut_gate()? {
-        exit::OK => Verdict::Passed,
-        exit::UNEXPECTED => {
-            Verdict::Failed("what is said of a case depends on how its packets are cut".into())
-        }
-        _ => Verdict::NotRun("no verdict on some kernel; see above".into()),
-    })
+    Ok(of_guests(
+        &matrix::recut_gate()?,
+        "what is said of a case depends on how its packets are cut",
+    ))
 }
 
 /// Three kernels in virtual machines. Without QEMU this is a gate that could not run, never a skip.
@@ -199,18 +204,7 @@ fn kernels() -> Result<Finding> {
         failed: ending.red,
         skipped: 0,
     };
-    let why = |what: &str| {
-        let reasons = ending.reasons.iter().map(String::as_str);
-        std::iter::once(what)
-            .chain(reasons)
-            .collect::<Vec<_>>()
-            .join("\n  ")
-    };
-    let verdict = match ending.code {
-        exit::OK => Verdict::Passed,
-        exit::UNEXPECTED => Verdict::Failed(why("a kernel differs from what is expected")),
-        _ => Verdict::NotRun(why("no verdict on some kernel")),
-    };
+    let verdict = of_guests(&ending, "a kernel differs from what is expected");
     Ok((verdict, Some(tests)))
 }
 

@@ -53,9 +53,13 @@ pub(crate) fn bench(kernels: &[String], out: &Path) -> Result<u8> {
     };
     let mut measured = Vec::new();
     for target in &targets {
-        target.folder.ask(&request(accelerator))?;
-        let seen = target.boot(vm::limit(accelerator), None)?;
-        code = worse(code, show(target, seen)?);
+        let seen = target.ask(
+            &request(accelerator),
+            None,
+            vm::limit(accelerator),
+            accelerator,
+        )?;
+        code = worse(code, show(target, seen)?.code);
         let figures = target.folder.results().join(FIGURES);
         let Ok(text) = fs::read_to_string(figures.join("results.json")) else {
             say(format!("{}: no figures came back", target.name));

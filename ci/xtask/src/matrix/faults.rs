@@ -4,7 +4,7 @@
 
 use std::{fs, time::Duration};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use gauntlet_guest::{
     protocol::{self, Fault, Request, Task},
     qemu::Accelerator,
@@ -87,12 +87,11 @@ fn make(fault: Fault, target: &Target, accelerator: Accelerator) -> Result<Judge
     if fault == Fault::Hang {
         limit.suite = PATIENCE;
     }
-    target.folder.ask(&Request {
+    let request = Request {
         task: Task::Test,
         arguments: vec![CASE.into(), "--exact".into()],
-    })?;
-    fs::write(target.folder.results().join(protocol::FAULT), fault.name())
-        .context("cannot write the fault")?;
-    let seen = target.boot(limit, None)?;
+    };
+    let fault = Some((protocol::FAULT, fault.name()));
+    let seen = target.ask(&request, fault, limit, accelerator)?;
     super::judge(target, &seen, &support::Table::read()?)
 }

@@ -9,7 +9,7 @@
 //! | `accelerator` | `kvm` or `tcg`, whichever was seen to work |
 //! | `KERNEL/vmlinuz`, `KERNEL/initramfs` | what is booted |
 //! | `KERNEL/console.log` | what the guest's kernel said; written by QEMU |
-//! | `KERNEL/console.first.log` | the same of a run that an emulated processor ended (`console.rs`) |
+//! | `KERNEL/console.no-boot.log`, `console.breakpoint.log` | the same of a guest that was not the last (`attempt.rs`) |
 //! | `KERNEL/results/` | the only place the guest can write |
 
 use std::{
@@ -100,16 +100,23 @@ impl Folder {
             .with_context(|| format!("cannot write {}", initramfs.display()))
     }
 
-    /// Empties the results folder and leaves the request in it.
+    /// Empties the results folder and leaves the request in it, and what more the guest is told: a file's name and text.
     ///
     /// # Errors
-    /// When something in it cannot be removed.
-    pub(crate) fn ask(&self, request: &Request) -> Result<()> {
+    /// When something in it cannot be removed or written.
+    pub(crate) fn ask(&self, request: &Request, more: Option<(&str, &str)>) -> Result<()> {
         super::kernel::remove(&self.results())?;
         fs::create_dir_all(self.results())?;
         let _ = fs::remove_file(self.console());
-        fs::write(self.results().join(protocol::REQUEST), request.to_text())
-            .context("cannot write the request")
+        let request = request.to_text();
+        for (name, text) in [Some((protocol::REQUEST, &*request)), more]
+            .into_iter()
+            .flatten()
+        {
+            let path = self.results().join(name);
+            fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        Ok(())
     }
 }
 

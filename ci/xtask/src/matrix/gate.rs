@@ -3,17 +3,39 @@
 use anyhow::Result;
 
 use super::options::{DEFAULT_SEED, Options};
-use super::{Ended, exit_code, publish, results, run, runs, series, verdict};
+use super::{Ended, exit_code, publish, results, runs, series, verdict};
 
 /// In how many ways the gate cuts each case. The more, the longer: thousands are for `matrix --recut`.
 const WAYS: u64 = 8;
+
+/// How a gate's kernels ended.
+#[derive(Debug)]
+pub(crate) struct Ending {
+    /// The exit code.
+    pub(crate) code: u8,
+    /// Cases, of the suite.
+    pub(crate) passed: u64,
+    /// Cases, of the suite.
+    pub(crate) red: u64,
+    /// Why it is not green, a line each: the end of a long log is read first, and often alone.
+    pub(crate) reasons: Vec<String>,
+}
+
+impl Ending {
+    /// What is to be told of it: this, and its reasons.
+    pub(crate) fn why(&self, what: &str) -> String {
+        let reasons = self.reasons.iter().map(String::as_str);
+        let lines: Vec<&str> = std::iter::once(what).chain(reasons).collect();
+        lines.join("\n  ")
+    }
+}
 
 /// Whether guests that go wrong are told as what they are: another gate of `cargo xtask test`.
 ///
 /// # Errors
 /// As [`super::run`].
-pub(crate) fn faults_gate() -> Result<u8> {
-    run(&Options {
+pub(crate) fn faults_gate() -> Result<Ending> {
+    ending(&Options {
         kernel: vec![series::GATE[0].into()],
         faults: true,
         ..Options::default()
@@ -25,9 +47,9 @@ pub(crate) fn faults_gate() -> Result<u8> {
 ///
 /// # Errors
 /// As [`super::run`].
-pub(crate) fn recut_gate() -> Result<u8> {
+pub(crate) fn recut_gate() -> Result<Ending> {
     let [oldest, .., newest] = series::GATE;
-    run(&Options {
+    ending(&Options {
         kernel: vec![oldest.into(), newest.into()],
         recut: Some(WAYS),
         seed: DEFAULT_SEED,
@@ -35,42 +57,33 @@ pub(crate) fn recut_gate() -> Result<u8> {
     })
 }
 
-/// How three kernels ended.
-pub(crate) struct Ending {
-    /// The exit code.
-    pub(crate) code: u8,
-    /// Cases.
-    pub(crate) passed: u64,
-    /// Cases.
-    pub(crate) red: u64,
-    /// Why it is not green, a line each: the end of a long log is read first, and often alone.
-    pub(crate) reasons: Vec<String>,
-}
-
-/// The gate of `cargo xtask test`.
+/// The suite, on three kernels.
 ///
 /// # Errors
 /// As [`super::run`].
 pub(crate) fn gate() -> Result<Ending> {
-    let options = Options {
+    ending(&Options {
         kernel: series::GATE.map(String::from).into(),
         seed: DEFAULT_SEED,
         ..Options::default()
-    };
+    })
+}
+
+fn ending(options: &Options) -> Result<Ending> {
     let selected = series::select(&options.kernel, None).map_err(anyhow::Error::msg)?;
-    let runs = match runs(&options, &selected)? {
-        Ended::Early(code) => {
+    let runs = match runs(options, &selected)? {
+        Ended::Early(code, reasons) => {
             return Ok(Ending {
                 code,
                 passed: 0,
                 red: 0,
-                reasons: Vec::new(),
+                reasons,
             });
         }
         Ended::Ran(runs) => runs,
     };
     let disagreements = verdict::disagreements(&runs);
-    publish(&options, &runs, &disagreements)?;
+    publish(options, &runs, &disagreements)?;
     let sum = |of: fn(&results::Results) -> u64| {
         runs.iter()
             .filter_map(|run| run.results.as_ref())

@@ -33,7 +33,7 @@ pub(crate) fn instead(filters: &[String], arguments: &[String]) -> Result<u8> {
     };
     let selected = series::select(&options.kernel, None).map_err(anyhow::Error::msg)?;
     let runs = match runs(&options, &selected)? {
-        Ended::Early(code) => return Ok(code),
+        Ended::Early(code, _) => return Ok(code),
         Ended::Ran(runs) => runs,
     };
     let cases = Folder::of(newest)

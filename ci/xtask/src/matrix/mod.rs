@@ -18,6 +18,7 @@ use anyhow::{Context, Result};
 use gauntlet_guest::qemu::Accelerator;
 
 mod accelerator;
+mod attempt;
 mod bench;
 mod build;
 mod collect;
@@ -54,7 +55,7 @@ use results::Results;
 use verdict::{Judgement, Seen, Verdict};
 
 pub(crate) use bench::bench;
-pub(crate) use gate::{faults_gate, gate, recut_gate};
+pub(crate) use gate::{Ending, faults_gate, gate, recut_gate};
 pub(crate) use instead::instead;
 pub(crate) use options::Options;
 
@@ -147,7 +148,7 @@ pub(crate) fn run(options: &Options) -> Result<u8> {
         return Ok(exit::NO_VERDICT);
     }
     let runs = match runs(options, &selected)? {
-        Ended::Early(code) => return Ok(code),
+        Ended::Early(code, _) => return Ok(code),
         Ended::Ran(runs) => runs,
     };
     let disagreements = verdict::disagreements(&runs);
@@ -157,9 +158,16 @@ pub(crate) fn run(options: &Options) -> Result<u8> {
 
 /// How far it came.
 enum Ended {
-    /// Nothing was run; whoever has to know was told.
-    Early(u8),
+    /// Without a run of the suite: this is the exit code. Whoever has to know was told; the reasons are for a place
+    /// further down, where the log is read first.
+    Early(u8, Vec<String>),
     Ran(Vec<Run>),
+}
+
+impl Ended {
+    fn early(code: u8) -> Self {
+        Self::Early(code, Vec::new())
+    }
 }
 
 /// Builds, fetches, boots and judges.
@@ -169,16 +177,17 @@ fn runs(options: &Options, selected: &[&series::Series]) -> Result<Ended> {
         Some(_) => setup::Scope::Boot,
     };
     if let Some(code) = setup::blocked(scope)? {
-        return Ok(Ended::Early(code));
+        return Ok(Ended::early(code));
     }
     let _one_matrix_at_a_time = folder::lock()?;
     let Some(bin) = programs(options)? else {
-        eprintln!("xtask: gauntlet does not build, so nothing was run");
-        return Ok(Ended::Early(exit::NO_VERDICT));
+        let why = "gauntlet does not build, so nothing was run";
+        eprintln!("xtask: {why}");
+        return Ok(Ended::Early(exit::NO_VERDICT, vec![why.into()]));
     };
     if options.build {
         say(format!("built into {}", bin.display()));
-        return Ok(Ended::Early(exit::OK));
+        return Ok(Ended::early(exit::OK));
     }
     // A selection without cases is not worth a boot.
     let mut list = child::command(bin.join("gauntlet"));
@@ -189,7 +198,7 @@ fn runs(options: &Options, selected: &[&series::Series]) -> Result<Ended> {
     if !listed.status.success() {
         eprint!("{}", String::from_utf8_lossy(&listed.stderr));
         let code = listed.status.code().and_then(|code| code.try_into().ok());
-        return Ok(Ended::Early(code.unwrap_or(exit::NO_VERDICT)));
+        return Ok(Ended::early(code.unwrap_or(exit::NO_VERDICT)));
     }
     let (targets, mut runs) = prepare(options, selected, &bin)?;
     if options.prepare {
@@ -199,7 +208,7 @@ fn runs(options: &Options, selected: &[&series::Series]) -> Result<Ended> {
         }
         let ready: Vec<&str> = targets.iter().map(|target| target.name.as_str()).collect();
         say(format!("ready for vmtest: {}", ready.join(", ")));
-        return Ok(Ended::Early(if runs.is_empty() {
+        return Ok(Ended::early(if runs.is_empty() {
             exit::OK
         } else {
             exit::NO_VERDICT
@@ -225,20 +234,19 @@ fn runs(options: &Options, selected: &[&series::Series]) -> Result<Ended> {
             } else {
                 exit::UNEXPECTED
             };
-            return Ok(Ended::Early(code));
+            return Ok(Ended::Early(code, wrong));
         }
         if options.recut.is_some() || options.differential.is_some() {
             // A kernel that could not be had is as red as one that fails.
-            let code = recut::recut(&targets, options, limit)?;
-            return Ok(Ended::Early(if runs.is_empty() {
-                code
-            } else {
-                report_missing(&runs);
-                exit::NO_VERDICT
-            }));
+            let (mut code, mut reasons) = recut::recut(&targets, options, limit, accelerator)?;
+            if !runs.is_empty() {
+                code = exit::NO_VERDICT;
+                reasons.extend(report_missing(&runs));
+            }
+            return Ok(Ended::Early(code, reasons));
         }
         if options.repro.is_some() {
-            return repro::repro(first, options, limit).map(Ended::Early);
+            return repro::repro(first, options, limit, accelerator).map(Ended::early);
         }
         let table = support::Table::read()?;
         for target in &targets {
@@ -249,15 +257,17 @@ fn runs(options: &Options, selected: &[&series::Series]) -> Result<Ended> {
     Ok(Ended::Ran(runs))
 }
 
-/// What could not be booted, and why.
-fn report_missing(runs: &[Run]) {
-    for run in runs {
-        eprintln!(
-            "xtask: {}: {}",
-            run.kernel,
-            run.judgement.reasons.join("; ")
-        );
+/// Says what could not be booted, and why; a line each.
+fn report_missing(runs: &[Run]) -> Vec<String> {
+    let reasons = runs.iter().map(|run| {
+        let why = run.judgement.reasons.join("; ");
+        format!("{}: {why}", run.kernel)
+    });
+    let reasons: Vec<String> = reasons.collect();
+    for line in &reasons {
+        eprintln!("xtask: {line}");
     }
+    reasons
 }
 
 /// The folder of what is run in the guests. `None` when something does not build.
@@ -341,33 +351,8 @@ fn one(
     table: &support::Table,
 ) -> Result<Run> {
     let start = Instant::now();
-    let attempt = || {
-        target.folder.ask(&options.request())?;
-        let seen = target.boot(limit, None)?;
-        let judgement = judge(target, &seen, table)?;
-        anyhow::Ok((seen, judgement))
-    };
-    let (mut seen, mut judgement) = attempt()?;
-    // Nothing was said yet of what is tested, so nothing can be covered up; a second failure is one.
-    if judgement.verdict == Verdict::Infra && !seen.begun {
-        let why = judgement.reasons.join("; ");
-        say(format!("{}: {why}; booting it once more", target.name));
-        (seen, judgement) = attempt()?;
-    }
-    // Nor is this of what is tested; twice, and it is told as any oops.
-    if accelerator == Accelerator::Tcg
-        && let Some(oops) = console::phantom_breakpoint(&seen.console)
-    {
-        let kept = target.folder.console().with_extension("first.log");
-        fs::write(&kept, &seen.console)
-            .with_context(|| format!("cannot write {}", kept.display()))?;
-        say(format!(
-            "{}: QEMU took a breakpoint that memory does not have ({oops}; {}); running it once more",
-            target.name,
-            kept.display()
-        ));
-        (seen, judgement) = attempt()?;
-    }
+    let seen = target.ask(&options.request(), None, limit, accelerator)?;
+    let judgement = judge(target, &seen, table)?;
     let results = seen.results.as_ref().ok();
     let took = start.elapsed();
     if let Some(case) = results.and_then(Results::first_red) {

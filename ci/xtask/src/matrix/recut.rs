@@ -4,32 +4,43 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use gauntlet_guest::qemu::Accelerator;
 
 use super::{Options, Target, repro::show, say};
 use crate::exit;
 
-/// Runs them in each guest. No verdict wins over an unexpected one.
+/// Runs them in each guest: the exit code, and why it is not green. No verdict wins over an unexpected one.
 ///
 /// # Errors
 /// When vmtest cannot be started.
-pub(super) fn recut(targets: &[Target], options: &Options, limit: Duration) -> Result<u8> {
-    let mut codes = Vec::new();
+pub(super) fn recut(
+    targets: &[Target],
+    options: &Options,
+    limit: Duration,
+    accelerator: Accelerator,
+) -> Result<(u8, Vec<String>)> {
+    let (mut codes, mut reasons) = (Vec::new(), Vec::new());
     for target in targets {
         let request = options.request();
-        target.folder.ask(&request)?;
         let start = Instant::now();
-        let seen = target.boot(limit, None)?;
-        let code = show(target, seen)?;
+        let seen = target.ask(&request, None, limit, accelerator)?;
+        let shown = show(target, seen)?;
         say(format!(
             "{}: {}: {}, {} s",
             target.name,
             request.task.name(),
-            if code == exit::OK { "pass" } else { "red" },
+            if shown.code == exit::OK {
+                "pass"
+            } else {
+                "red"
+            },
             start.elapsed().as_secs()
         ));
-        codes.push(code);
+        codes.push(shown.code);
+        let of_kernel = |reason| format!("{}: {reason}", target.name);
+        reasons.extend(shown.reasons.into_iter().map(of_kernel));
     }
-    Ok(worst(&codes))
+    Ok((worst(&codes), reasons))
 }
 
 fn worst(codes: &[u8]) -> u8 {

@@ -7,8 +7,8 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result};
-use gauntlet_guest::protocol;
+use anyhow::Result;
+use gauntlet_guest::{protocol, qemu::Accelerator};
 
 use super::{
     Options, Target, console, results, say,
@@ -24,59 +24,91 @@ const NO_LIMIT: Duration = Duration::MAX;
 ///
 /// # Errors
 /// When vmtest cannot be started.
-pub(super) fn repro(target: &Target, options: &Options, limit: Duration) -> Result<u8> {
+pub(super) fn repro(
+    target: &Target,
+    options: &Options,
+    limit: Duration,
+    accelerator: Accelerator,
+) -> Result<u8> {
     let terminal = if options.keep {
         Terminal::here()?
     } else {
         None
     };
-    target.folder.ask(&options.request())?;
-    if let Some(terminal) = &terminal {
-        let told = terminal.told().to_text();
-        fs::write(target.folder.results().join(protocol::TERMINAL), told)
-            .context("cannot write the terminal's name")?;
-    }
-    let limit = if options.keep { NO_LIMIT } else { limit };
-    let seen = target.boot(limit, terminal.as_ref())?;
+    let Some(terminal) = terminal else {
+        let seen = target.ask(&options.request(), None, limit, accelerator)?;
+        return Ok(show(target, seen)?.code);
+    };
+    let told = terminal.told().to_text();
+    let told = Some((protocol::TERMINAL, &*told));
+    target.folder.ask(&options.request(), told)?;
+    let seen = target.boot(NO_LIMIT, Some(&terminal))?;
     // Gives the terminal back.
     drop(terminal);
-    show(target, seen)
+    Ok(show(target, seen)?.code)
 }
 
-/// Prints what a guest showed; the exit code is that of what it ran, where it came to its end in a healthy
-/// kernel.
+/// How a guest ended that was shown.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Shown {
+    /// The exit code of what it ran, where it came to its end in a healthy kernel.
+    pub(super) code: u8,
+    /// Why that is not [`exit::OK`], a line each.
+    pub(super) reasons: Vec<String>,
+}
+
+/// Prints what a guest showed.
 ///
 /// # Errors
 /// When nothing can be printed.
-pub(super) fn show(target: &Target, seen: Seen) -> Result<u8> {
-    let shown = fs::read_to_string(target.folder.results().join(protocol::SHOWN));
+pub(super) fn show(target: &Target, seen: Seen) -> Result<Shown> {
+    let results = target.folder.results();
+    let shown = fs::read_to_string(results.join(protocol::SHOWN)).unwrap_or_default();
+    let shown = for_the_host(&shown, target);
     let mut out = stdout().lock();
-    write!(out, "{}", for_the_host(&shown.unwrap_or_default(), target))?;
+    write!(out, "{shown}")?;
     out.flush()?;
-    let log = fs::read_to_string(target.folder.results().join(protocol::LOG));
-    eprint!("{}", log.unwrap_or_default());
-    let ended = results::ended(&target.folder.results()).and_then(|code| code.try_into().ok());
-    match ended {
-        Some(code) if console::judge(&seen.console).is_none() => Ok(code),
-        ended => {
-            let seen = Seen {
-                results: Err("no end marker came back".into()),
-                ..seen
-            };
-            let judged = verdict::judge(&seen, &[]);
-            for reason in &judged.reasons {
-                say(format!(
-                    "{}: {}: {reason}",
-                    target.name,
-                    judged.verdict.name()
-                ));
-            }
-            Ok(if ended.is_some() {
-                exit::UNEXPECTED
-            } else {
-                exit::NO_VERDICT
-            })
-        }
+    eprint!("{}", seen.suite);
+    let code = results::ended(&results).and_then(|code| code.try_into().ok());
+    let ended = judge(code, &shown, seen);
+    for reason in &ended.reasons {
+        say(format!("{}: {reason}", target.name));
+    }
+    Ok(ended)
+}
+
+/// How it ended, of the code of what it ran, if that came to its end.
+fn judge(code: Option<u8>, shown: &str, seen: Seen) -> Shown {
+    let Some(code) = code.filter(|_| console::judge(&seen.console).is_none()) else {
+        let seen = Seen {
+            results: Err("no end marker came back".into()),
+            ..seen
+        };
+        let judged = verdict::judge(&seen, &[]);
+        let reasons = judged.reasons.iter();
+        return Shown {
+            code: match code {
+                Some(_) => exit::UNEXPECTED,
+                None => exit::NO_VERDICT,
+            },
+            reasons: reasons
+                .map(|reason| format!("{}: {reason}", judged.verdict.name()))
+                .collect(),
+        };
+    };
+    let last = |text: &str| {
+        let lines = text.lines().rev().map(str::trim);
+        lines.map(String::from).find(|line| !line.is_empty())
+    };
+    // Whatever it was, it said why last.
+    let why = last(&seen.suite).or_else(|| last(shown));
+    let why = why.unwrap_or_else(|| "it did not say why".into());
+    Shown {
+        code,
+        reasons: (code != exit::OK)
+            .then(|| format!("it ended with code {code}: {why}"))
+            .into_iter()
+            .collect(),
     }
 }
 
@@ -115,5 +147,49 @@ mod tests {
         );
         let folder = target.folder.results().join("artifacts/run-1/a.b");
         assert!(text.contains(&folder.display().to_string()), "{text}");
+    }
+
+    #[test]
+    fn what_is_not_green_has_a_reason() {
+        let seen = |suite: &str, console: &str| Seen {
+            timed_out: None,
+            begun: true,
+            console: console.into(),
+            results: Err("no case".into()),
+            vmtest: String::new(),
+            suite: suite.into(),
+        };
+        let of = |code, shown: &str, seen| {
+            let Shown { code, reasons } = judge(code, shown, seen);
+            (code, reasons.join("; "))
+        };
+        assert_eq!(of(Some(0), "fine\n", seen("x\n", "")), (0, String::new()));
+        let (code, why) = of(Some(2), "", seen("one\ngauntlet: no memory\n\n", ""));
+        assert_eq!(
+            (code, &*why),
+            (2, "it ended with code 2: gauntlet: no memory")
+        );
+        let (code, why) = of(Some(1), "fail a\n1 says something else\n", seen("", ""));
+        assert_eq!(
+            (code, &*why),
+            (1, "it ended with code 1: 1 says something else")
+        );
+        let (code, why) = of(Some(4), "", seen("", ""));
+        assert_eq!(
+            (code, &*why),
+            (4, "it ended with code 4: it did not say why")
+        );
+        // No end, and an end in a kernel that is not well.
+        let (code, why) = of(None, "half\n", seen("", ""));
+        assert_eq!(
+            (code, &*why),
+            (exit::NO_VERDICT, "infra: no end marker came back")
+        );
+        let (code, why) = of(Some(0), "", seen("", "[    1.0] BUG: x\n"));
+        assert_eq!(code, exit::UNEXPECTED);
+        assert!(
+            why.starts_with("fail: the guest's kernel reported"),
+            "{why}"
+        );
     }
 }
