@@ -32,11 +32,13 @@ use crate::measurement::Measurement;
 use crate::processor::{Class, run_on};
 use crate::progress;
 use crate::quota::Quota;
-use crate::statistics::{Interval, interval, quantile, sorted};
+use crate::statistics::{Interval, interval};
 
+mod latencies;
 pub mod pressed;
 mod records;
 
+use latencies::{Figures, Latencies};
 pub use pressed::Pressed;
 use records::Records;
 
@@ -145,8 +147,10 @@ pub fn rate_word(rate: Rate) -> String {
 pub struct Plan {
     /// Rounds.
     pub rounds: usize,
-    /// How long one run is.
+    /// How long one run is at least.
     pub time: Duration,
+    /// How many events it has at least.
+    pub events: u32,
     /// Rates.
     pub rates: &'static [Rate],
     /// Sizes, bytes: 128 or 512.
@@ -158,6 +162,7 @@ impl Plan {
     pub const QUICK: Self = Self {
         rounds: 7,
         time: LONG_ENOUGH,
+        events: 200,
         rates: &[LOW, HIGH],
         sizes: &[128],
     };
@@ -170,9 +175,17 @@ impl Plan {
     pub const FULL: Self = Self {
         rounds: 9,
         time: LONG_ENOUGH,
+        events: 1_000,
         rates: &[LOW, Some(10_000), Some(50_000), HIGH, None],
         sizes: &[128, 512],
     };
+}
+
+impl Plan {
+    fn time_at(&self, rate: Rate) -> Duration {
+        let least = rate.map(|rate| Duration::from_secs(1) * self.events / rate);
+        self.time.max(least.unwrap_or_default())
+    }
 }
 
 /// A way at a rate: medians over rounds, microseconds.
@@ -200,6 +213,8 @@ pub struct Row {
     pub p999: Interval,
     /// All do.
     pub max: Interval,
+    /// The p99 of the median moment: what a processor's interruptions leave of it.
+    pub moment: Interval,
     /// The reader's share of a processor.
     pub processor: Interval,
 }
@@ -232,12 +247,7 @@ struct Run {
     delivered: u64,
     lost: u64,
     made: f64,
-    p50: f64,
-    p99: f64,
-    /// As [`Measurement::tail`].
-    tail: f64,
-    p999: f64,
-    max: f64,
+    took: Figures,
     processor: f64,
 }
 
@@ -313,23 +323,21 @@ impl Session {
     }
 
     fn round(&mut self, round: usize) -> Result<Vec<Run>> {
-        let Plan {
-            time, rates, sizes, ..
-        } = self.plan;
+        let plan = self.plan;
         let mut runs = Vec::new();
-        for &rate in rates {
-            for &bytes in sizes {
+        for &rate in plan.rates {
+            for &bytes in plan.sizes {
                 // Each has each place in the order once in a while.
                 for place in 0..Way::ALL.len() {
                     let way = Way::ALL[(place + round) % Way::ALL.len()];
-                    if way.is_word() && bytes != sizes[0] {
+                    if way.is_word() && bytes != plan.sizes[0] {
                         continue;
                     }
                     let asked = Asked {
                         way,
                         rate,
                         bytes,
-                        time,
+                        time: plan.time_at(rate),
                         manner: self.manner,
                     };
                     runs.push(self.stand.run(asked, self.stand.class, None)?);
@@ -346,9 +354,7 @@ fn rows(runs: &[Vec<Run>]) -> Vec<Row> {
         let same =
             |run: &&Run| (run.way, run.rate, run.bytes) == (first.way, first.rate, first.bytes);
         let these: Vec<&Run> = runs.iter().flatten().filter(same).collect();
-        let of = |value: fn(&Run) -> f64| {
-            interval(&these.iter().map(|run| value(run)).collect::<Vec<_>>())
-        };
+        let of = |value: Figure| interval(&these.iter().map(|run| value(run)).collect::<Vec<_>>());
         let sum = |value: fn(&Run) -> u64| these.iter().map(|run| value(run)).sum();
         rows.push(Row {
             way: first.way,
@@ -358,10 +364,11 @@ fn rows(runs: &[Vec<Run>]) -> Vec<Row> {
             offered: sum(|run| run.offered),
             delivered: sum(|run| run.delivered),
             lost: sum(|run| run.lost),
-            p50: of(|run| run.p50),
-            p99: of(|run| run.p99),
-            p999: of(|run| run.p999),
-            max: of(|run| run.max),
+            p50: of(|run| run.took.p50),
+            p99: of(|run| run.took.p99),
+            p999: of(|run| run.took.p999),
+            max: of(|run| run.took.max),
+            moment: of(|run| run.took.moment),
             processor: of(|run| run.processor),
         });
     }
@@ -371,6 +378,9 @@ fn rows(runs: &[Vec<Run>]) -> Vec<Row> {
     });
     rows
 }
+
+/// What a run comes to, in one figure.
+type Figure = fn(&Run) -> f64;
 
 /// Ratios inside each round. What the same thing measured twice differs is in their interval: no two runs are
 /// neighbours.
@@ -384,7 +394,7 @@ fn measurements(runs: &[Vec<Run>]) -> Vec<Measurement> {
                  (what, against): (&str, &str),
                  unit,
                  (way, rate): (Way, Rate),
-                 value: fn(&Run) -> f64,
+                 value: Figure,
                  floor: &dyn Fn(&[Run]) -> Option<f64>| {
         let mut values = Vec::new();
         let mut ratios = Vec::new();
@@ -403,7 +413,6 @@ fn measurements(runs: &[Vec<Run>]) -> Vec<Measurement> {
             None,
         )
     };
-    let p99_of = |way, rate| move |round: &[Run]| find(round, way, rate).map(|at| round[at].p99);
     let one = |_: &[Run]| Some(1.0);
     let share = |run: &Run| run.delivered as f64 / run.offered as f64;
     let mut all = Vec::new();
@@ -421,36 +430,31 @@ fn measurements(runs: &[Vec<Run>]) -> Vec<Measurement> {
         let called = format!("delivery.{name}.delivered");
         all.push(ratio(&called, what, "", (way, HIGH), share, &one));
     }
-    let what = ("p99, at 200 K/s", "p99 of a spin echo");
-    let floor = p99_of(Way::SpinEcho, HIGH);
-    let latency = (Way::Latency, HIGH);
-    all.push(ratio(
-        "delivery.latency.spin_echo",
-        what,
-        "us",
-        latency,
-        |run| run.p99,
-        &floor,
-    ));
-    let what = ("p99, at 200 K/s", "p99 of a perf event array");
-    let floor = p99_of(Way::Perf, HIGH);
-    all.push(ratio(
-        "delivery.latency.perf",
-        what,
-        "us",
-        latency,
-        |run| run.p99,
-        &floor,
-    ));
-    let balanced = (Way::Balanced, HIGH);
-    all.push(ratio(
-        "delivery.balanced.perf",
-        what,
-        "us",
-        balanced,
-        |run| run.p99,
-        &floor,
-    ));
+    let (latency, balanced) = ((Way::Latency, HIGH), (Way::Balanced, HIGH));
+    let asleep = (Way::Latency, LOW);
+    for (name, measured, against) in [
+        ("latency.spin_echo", latency, Way::SpinEcho),
+        ("latency.perf", latency, Way::Perf),
+        ("balanced.perf", balanced, Way::Perf),
+        ("latency.eventfd", asleep, Way::EventFd),
+    ] {
+        let at = if measured.1 == HIGH {
+            "at 200 K/s"
+        } else {
+            "at 1 K/s, asleep in between"
+        };
+        // Budgets are held against the first; the second is told beside it.
+        let figures: [(_, _, Figure); 2] = [
+            ("", "p99 of a moment", |run| run.took.moment),
+            (".whole", "p99 of a run", |run| run.took.p99),
+        ];
+        for (suffix, figure, value) in figures {
+            let called = format!("delivery.{name}{suffix}");
+            let what = (&*format!("{figure}, {at}"), against.word());
+            let floor = |round: &[Run]| Some(value(&round[find(round, against, measured.1)?]));
+            all.push(ratio(&called, what, "us", measured, value, &floor));
+        }
+    }
     let what = ("delivered a second, 200 K/s wanted", "a perf event array");
     let events = |run: &Run| run.made * run.delivered as f64 / run.offered as f64;
     let floor = |round: &[Run]| find(round, Way::Perf, HIGH).map(|at| events(&round[at]));
@@ -471,28 +475,6 @@ fn measurements(runs: &[Vec<Run>]) -> Vec<Measurement> {
         |run| run.processor,
         &one,
     ));
-    let what = ("p99, at 1 K/s, asleep in between", "p99 of an eventfd echo");
-    let floor = p99_of(Way::EventFd, LOW);
-    all.push(ratio(
-        "delivery.latency.eventfd",
-        what,
-        "us",
-        (Way::Latency, LOW),
-        |run| run.p99,
-        &floor,
-    ));
-    for one in &mut all {
-        let of = match one.name.as_str() {
-            "delivery.latency.spin_echo" | "delivery.latency.perf" => latency,
-            "delivery.balanced.perf" => balanced,
-            "delivery.latency.eventfd" => (Way::Latency, LOW),
-            _ => continue,
-        };
-        let tails = runs
-            .iter()
-            .filter_map(|round| find(round, of.0, of.1).map(|at| round[at].tail));
-        one.tail = Some(interval(&tails.collect::<Vec<_>>()).median);
-    }
     all
 }
 
@@ -503,6 +485,7 @@ struct Stand {
     perf: Vec<PerfEventArrayBuffer<MapData>>,
     lost: PerCpuArray<MapData, u64>,
     reader: Reader,
+    latencies: Latencies,
     class: Class,
     /// Where the reader runs, and where the producer does.
     processors: [usize; 2],
@@ -544,6 +527,7 @@ impl Stand {
             lost: map(&mut bench, "LOST")?.try_into()?,
             reader: Reader::new(&map(&mut bench, object::READER)?)?,
             perf: buffers,
+            latencies: Latencies::new(1 << 17),
             bench,
             class: Class::highest(),
             processors: [0, processors - 1],
@@ -578,28 +562,29 @@ impl Stand {
             end: EventFd::from_value_and_flags(0, EfdFlags::EFD_NONBLOCK)?,
         };
         let (ring, perf, reader) = (&mut self.ring, &mut self.perf, &self.reader);
+        let latencies = &mut self.latencies;
+        latencies.clear();
         let (makers, [here, there]) = (self.class, self.processors);
-        let (read, made) = thread::scope(|scope| {
+        let (processor, made) = thread::scope(|scope| {
             let link = &link;
             let reading = scope.spawn(move || {
                 run_on(here, class)?;
                 quota.map_or(Ok(()), Quota::enter)?;
                 let start = (Instant::now(), spent()?);
-                let mut latencies = Vec::with_capacity(1 << 16);
                 match way {
-                    Way::Perf => read_perf(perf, link, &mut latencies)?,
-                    Way::SpinEcho | Way::EventFd => echo(way, link, &mut latencies)?,
-                    Way::RingEcho => read_records(link, &mut latencies),
+                    Way::Perf => read_perf(perf, link, latencies)?,
+                    Way::SpinEcho | Way::EventFd => echo(way, link, latencies)?,
+                    Way::RingEcho => read_records(link, latencies),
                     _ => {
                         if asked.manner == Manner::Late {
                             link.until_over()?;
                         }
                         let reader = (asked.manner != Manner::Mute).then_some(reader);
-                        read_ring(ring, reader, way.delivery(), link, &mut latencies)?;
+                        read_ring(ring, reader, way.delivery(), link, latencies)?;
                     }
                 }
                 let share = (spent()? - start.1).as_secs_f64() / start.0.elapsed().as_secs_f64();
-                anyhow::Ok((latencies, share))
+                anyhow::Ok(share)
             });
             let making = scope.spawn(move || {
                 let made = run_on(there, makers).and_then(|()| produce(asked, program, link));
@@ -615,22 +600,17 @@ impl Stand {
                 .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             anyhow::Ok((read?, made?))
         })?;
-        let (latencies, processor) = read;
         let Made {
             offered,
             no_room,
             took,
         } = made;
-        let delivered = latencies.len() as u64;
+        let delivered = self.latencies.len() as u64;
         let lost = self.losses()? - before + no_room;
         ensure!(
             way.is_word() || offered == delivered + lost,
             "{offered} events offered, {delivered} delivered, {lost} lost"
         );
-        let latencies = sorted(&latencies);
-        let at = |share| quantile(&latencies, share) / 1e3;
-        let p99 = at(0.99);
-        let tail = (at(0.995) / p99 - 1.0).max(1.0 - at(0.98) / p99);
         Ok(Run {
             way,
             bytes,
@@ -639,11 +619,7 @@ impl Stand {
             delivered,
             lost,
             made: offered as f64 / took.as_secs_f64(),
-            p50: at(0.5),
-            p99,
-            tail,
-            p999: at(0.999),
-            max: at(1.0),
+            took: self.latencies.figures(rate),
             processor,
         })
     }
@@ -732,7 +708,7 @@ fn read_ring(
     reader: Option<&Reader>,
     delivery: Option<Delivery>,
     link: &Link,
-    latencies: &mut Vec<f64>,
+    latencies: &mut Latencies,
 ) -> Result<()> {
     let mut pace = delivery.map(Pace::new);
     let says = |what: fn(&Reader)| reader.map_or((), what);
@@ -740,7 +716,7 @@ fn read_ring(
         let over = link.over.load(Ordering::Acquire);
         let mut found = Found::Nothing;
         while let Some(event) = ring.next() {
-            latencies.push(since(event.first_chunk().copied()));
+            latencies.seen(made(event.first_chunk().copied()));
             found = Found::All;
         }
         if over && found == Found::Nothing {
@@ -768,7 +744,7 @@ fn read_ring(
 fn read_perf(
     buffers: &mut [PerfEventArrayBuffer<MapData>],
     link: &Link,
-    latencies: &mut Vec<f64>,
+    latencies: &mut Latencies,
 ) -> Result<()> {
     loop {
         let over = link.over.load(Ordering::Acquire);
@@ -778,7 +754,7 @@ fn read_perf(
                 if let PerfEvent::Sample { head, tail } = event {
                     let mut bytes = head.iter().chain(tail).copied();
                     let time = std::array::from_fn(|_| bytes.next().unwrap_or_default());
-                    latencies.push(since(Some(time)));
+                    latencies.seen(made(Some(time)));
                 }
             });
         }
@@ -792,13 +768,13 @@ fn read_perf(
 }
 
 /// Reads a word, spinning or woken by an eventfd.
-fn echo(way: Way, link: &Link, latencies: &mut Vec<f64>) -> Result<()> {
+fn echo(way: Way, link: &Link, latencies: &mut Latencies) -> Result<()> {
     let mut last = 0;
     loop {
         let over = link.over.load(Ordering::Acquire);
         let made = link.word.load(Ordering::Acquire);
         if made != last {
-            latencies.push(monotonic().saturating_sub(made) as f64);
+            latencies.seen(made);
             last = made;
         } else if over {
             return Ok(());
@@ -812,11 +788,11 @@ fn echo(way: Way, link: &Link, latencies: &mut Vec<f64>) -> Result<()> {
 }
 
 /// Reads records, spinning.
-fn read_records(link: &Link, latencies: &mut Vec<f64>) {
+fn read_records(link: &Link, latencies: &mut Latencies) {
     loop {
         let over = link.over.load(Ordering::Acquire);
         if let Some(made) = link.records.take() {
-            latencies.push(monotonic().saturating_sub(made) as f64);
+            latencies.seen(made);
         } else if over {
             return;
         } else {
@@ -836,10 +812,9 @@ fn wait<'f>(on: impl IntoIterator<Item = BorrowedFd<'f>>, link: &'f Link) -> Res
     Ok(())
 }
 
-/// Nanoseconds since an event was made, which its first eight bytes say.
-fn since(time: Option<[u8; 8]>) -> f64 {
-    let made = u64::from_ne_bytes(time.unwrap_or_default());
-    monotonic().saturating_sub(made) as f64
+/// When an event was made, which its first eight bytes say.
+fn made(time: Option<[u8; 8]>) -> u64 {
+    u64::from_ne_bytes(time.unwrap_or_default())
 }
 
 /// What this thread has used of a processor.

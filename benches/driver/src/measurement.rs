@@ -23,9 +23,6 @@ pub struct Measurement {
     /// How far the same thing measured twice was from 1 in the same run (0.02: two percent); `None` where nothing
     /// was: then the rounds' spread is all that is known.
     pub noise: Option<f64>,
-    /// Of a p99: how far it would be from what it is (0.5: by half) with a tail twice as heavy, or half as heavy.
-    /// Rounds of one run are alike in what interrupts a machine, and the next run has more of it, or less.
-    pub tail: Option<f64>,
     /// The ratios' median.
     pub ratio: Interval,
     /// The values' median.
@@ -53,14 +50,7 @@ impl Measurement {
             values,
             unit,
             noise,
-            tail: None,
         }
-    }
-
-    /// By how much its interval is widened.
-    #[must_use]
-    pub(crate) fn doubt(&self) -> f64 {
-        self.noise.unwrap_or(0.0) + self.tail.unwrap_or(0.0)
     }
 
     /// Leaves the ratios alone.

@@ -58,14 +58,26 @@ impl Plan {
 /// An observer, and its quads.
 type Observed = (Observer, Vec<Quad>);
 
+/// The shipped program where packets pass it, by the kernel's own count, block by block.
+#[derive(Default)]
+struct InPlace {
+    /// Of a packet, ns.
+    packet: Vec<f64>,
+    /// Of a packet, in an empty program's.
+    of_empty: Vec<f64>,
+    /// Of a handshake, us.
+    handshake: Vec<f64>,
+    /// Of a handshake, in the time that it takes.
+    share: Vec<f64>,
+}
+
 /// Measures all observers, again and again.
 pub struct Session {
     pair: Pair,
     plan: Plan,
     handshakes: Vec<Observed>,
     bulk: Vec<Observed>,
-    /// Nanoseconds of the shipped program in place, and in those of the empty one.
-    in_place: (Vec<f64>, Vec<f64>),
+    in_place: InPlace,
     missing: Vec<NotMeasured>,
     measured: bool,
 }
@@ -114,7 +126,7 @@ impl Session {
             bulk: fresh(if plan.mib == 0 { &[] } else { &observers }),
             pair,
             plan,
-            in_place: Default::default(),
+            in_place: InPlace::default(),
             missing,
             measured: false,
         })
@@ -155,15 +167,7 @@ impl Session {
             all.extend(half_of_tap(observed, work, one));
             all.extend(of_tshark(observed, work, one));
         }
-        let (ratios, values) = self.in_place.clone();
-        all.push(Measurement::new(
-            "program.in_place",
-            "a packet of a handshake, in place",
-            "an empty program in place",
-            (values, "ns"),
-            ratios,
-            None,
-        ));
+        all.extend(self.in_place.measurements());
         Ok(all)
     }
 }
@@ -255,26 +259,48 @@ fn of_tshark(observed: &[Observed], work: &str, one: &str) -> Vec<Measurement> {
     others.map(measurement).collect()
 }
 
-/// Nanoseconds of the shipped program in place, on average over the packets of handshakes, in empty ones: with
-/// cold caches, and with what the kernel's own counting costs in both.
-fn in_place(
-    pair: &mut Pair,
-    plan: Plan,
-    (ratios, values): &mut (Vec<f64>, Vec<f64>),
-) -> Result<()> {
+/// The shipped program in place and an empty one, in turns, over the packets of handshakes: with cold caches, and with
+/// what the kernel's own counting costs in both.
+fn in_place(pair: &mut Pair, plan: Plan, measured: &mut InPlace) -> Result<()> {
     let _counting = aya::sys::enable_stats(aya::sys::Stats::RunTime)?;
     for _ in 0..plan.quads {
         let [empty, probe] = [Observer::Empty, Observer::Probe].map(|observer| {
             let before = pair.ran(observer)?;
-            pair.block(observer, Work::Handshakes(plan.handshakes))?;
+            let block = pair.block(observer, Work::Handshakes(plan.handshakes))?;
             let after = pair.ran(observer)?;
             let runs = after.1 - before.1;
             ensure!(runs > 0, "no packet passed {}", observer.what());
-            Ok((after.0 - before.0).as_nanos() as f64 / runs as f64)
+            let ran = (after.0 - before.0).as_nanos() as f64;
+            Ok((ran / runs as f64, ran / 1e3 / plan.handshakes as f64, block))
         });
-        let (empty, probe) = (empty?, probe?);
-        ratios.push(probe / empty);
-        values.push(probe);
+        let ((empty, ..), (packet, handshake, block)) = (empty?, probe?);
+        measured.packet.push(packet);
+        measured.of_empty.push(packet / empty);
+        measured.handshake.push(handshake);
+        measured.share.push(handshake / block.time);
     }
     Ok(())
+}
+
+impl InPlace {
+    fn measurements(&self) -> [Measurement; 2] {
+        [
+            Measurement::new(
+                "program.in_place",
+                "a packet of a handshake, in place",
+                "an empty program in place",
+                (self.packet.clone(), "ns"),
+                self.of_empty.clone(),
+                None,
+            ),
+            Measurement::new(
+                "program.of_handshake",
+                "all packets of a handshake, in place",
+                "the time of the handshake",
+                (self.handshake.clone(), "us"),
+                self.share.clone(),
+                None,
+            ),
+        ]
+    }
 }

@@ -69,7 +69,8 @@ pub fn page(report: &Report) -> Result<String> {
             &format!("How long an event takes, {}", a_second(rate)),
             "From the BPF program to the reader: half, 99 of 100, 999 of 1,000 and all events take at most so long. \
              Medians over rounds. Two floors hold one event: of those that come faster than they are read, only the \
-             last counts.",
+             last counts. What interrupts a virtual processor is in these figures; budgets are held against the p99 \
+             of the median moment (200 events), which is in the table below.",
             chart::latencies(report, rate),
         )?);
     }
@@ -214,7 +215,7 @@ fn delivered(head: &str, rows: &[Row]) -> String {
         let _infallible = write!(
             lines,
             "<tr><td class=way>{}<td class=n>{}<td class=n>{}<td class=n>{:.0}<td class=n>{}<td class=n>{}\
-             <td class=n>{}<td class=n>{}<td class=n>{}<td class=n>{}<td class=n>{}<td class=n>{:.0} %",
+             <td class=n>{}<td class=n>{}<td class=n>{}<td class=n>{}<td class=n>{}<td class=n>{}<td class=n>{:.0} %",
             row.way.word(),
             row.bytes,
             rate_word(row.rate),
@@ -223,6 +224,7 @@ fn delivered(head: &str, rows: &[Row]) -> String {
             row.delivered,
             row.lost,
             with(row.p50),
+            with(row.moment),
             with(row.p99),
             short(row.p999.median),
             short(row.max.median),
@@ -232,7 +234,7 @@ fn delivered(head: &str, rows: &[Row]) -> String {
     format!(
         "<h3>{head}</h3><details><summary>{} rows</summary><div class=wide><table><tr><th>way<th class=n>bytes\
          <th class=n>wanted/s<th class=n>made/s<th class=n>offered<th class=n>delivered<th class=n>lost<th class=n>p50\
-         <th class=n>p99<th class=n>p99.9<th class=n>max<th class=n>of a processor{lines}</table></div></details>",
+         <th class=n>p99 of a moment<th class=n>p99<th class=n>p99.9<th class=n>max<th class=n>of a processor{lines}</table></div></details>",
         rows.len()
     )
 }

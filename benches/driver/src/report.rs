@@ -334,15 +334,6 @@ impl Report {
                 noise * 100.0
             ));
         }
-        for one in &self.measurements {
-            if let Some(tail) = one.tail {
-                line(format!(
-                    "{}: with a tail twice as heavy, or half, the p99 would be another by {:.0} %",
-                    one.name,
-                    tail * 100.0
-                ));
-            }
-        }
         for NotMeasured { what, why, broken } in &self.not_measured {
             let how = if *broken { "FAILED" } else { "not measured" };
             line(format!("{what}: {how}: {why}"));
@@ -372,13 +363,14 @@ impl Report {
 fn delivered<'r>(table: &mut String, head: &str, rows: impl IntoIterator<Item = &'r Row>) {
     let _infallible = writeln!(
         table,
-        "\n{head:<28} {:>8} {:>8} {:>9} {:>9} {:>6} {:>8} {:>8} {:>8} {:>8} {:>6}",
+        "\n{head:<28} {:>8} {:>8} {:>9} {:>9} {:>6} {:>8} {:>8} {:>8} {:>8} {:>8} {:>6}",
         "wanted/s",
         "made/s",
         "offered",
         "delivered",
         "lost",
         "p50",
+        "moment",
         "p99",
         "p99.9",
         "max",
@@ -387,7 +379,7 @@ fn delivered<'r>(table: &mut String, head: &str, rows: impl IntoIterator<Item = 
     for row in rows {
         let _infallible = writeln!(
             table,
-            "{:<28} {:>8} {:>8.0} {:>9} {:>9} {:>6} {:>8} {:>8} {:>8} {:>8} {:>4.0} %",
+            "{:<28} {:>8} {:>8.0} {:>9} {:>9} {:>6} {:>8} {:>8} {:>8} {:>8} {:>8} {:>4.0} %",
             row.way.word(),
             rate_word(row.rate),
             row.made,
@@ -395,6 +387,7 @@ fn delivered<'r>(table: &mut String, head: &str, rows: impl IntoIterator<Item = 
             row.delivered,
             row.lost,
             short(row.p50.median),
+            short(row.moment.median),
             short(row.p99.median),
             short(row.p999.median),
             short(row.max.median),
