@@ -294,7 +294,7 @@ impl InPlace {
                 None,
             ),
             Measurement::new(
-                "program.of_handshake",
+                "handshakes.program",
                 "all packets of a handshake, in place",
                 "the time of the handshake",
                 (self.handshake.clone(), "us"),

@@ -1,18 +1,22 @@
-//! One request in one guest, and when it is asked a second time: only where the first time said nothing of what is
-//! tested, so that nothing is covered up. Every guest goes this way but one with a person in it.
+//! One request in one guest, and when it is asked a second time: only where the first guest was none, by what was seen of
+//! it and not by what it said of what is tested. What that was is told and kept. Every guest goes this way but one with a
+//! person in it.
 
-use std::fs;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, Result};
 use gauntlet_guest::{protocol::Request, qemu::Accelerator};
 
 use super::{
-    Target, console, say,
+    Folder, Target, console, kernel, say,
     verdict::{self, Seen, Verdict},
     vm,
 };
 
-/// Why a guest that said nothing of what is tested is asked again; for each of them, once.
+/// Why there is another guest; for each of them, once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Excuse {
     /// It ended before the suite began.
@@ -22,6 +26,8 @@ enum Excuse {
 }
 
 impl Excuse {
+    const ALL: [Self; 2] = [Self::NoBoot, Self::PhantomBreakpoint];
+
     /// The excuse, and what was seen of it.
     fn of(seen: &Seen, accelerator: Accelerator) -> Option<(Self, String)> {
         if accelerator == Accelerator::Tcg
@@ -35,7 +41,7 @@ impl Excuse {
         no_boot.then(|| (Self::NoBoot, judged.reasons.join("; ")))
     }
 
-    /// Its part of the name that the first console is kept by.
+    /// Its part of the names by which the first guest is kept.
     fn name(self) -> &'static str {
         match self {
             Self::NoBoot => "no-boot",
@@ -44,9 +50,45 @@ impl Excuse {
     }
 }
 
+impl Folder {
+    /// Keeps what is there of a guest, which the next one would write over.
+    fn keep(&self, excuse: Excuse) -> Result<()> {
+        for path in [self.console(), self.vmtest(), self.results()] {
+            let kept = self.kept(&path, excuse);
+            if path.exists() {
+                fs::rename(&path, &kept)
+                    .with_context(|| format!("cannot make {}", kept.display()))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Forgets what was kept for the request before.
+    fn forget(&self) -> Result<()> {
+        for excuse in Excuse::ALL {
+            for path in [self.console(), self.vmtest()] {
+                let _most_were_never_there = fs::remove_file(self.kept(&path, excuse));
+            }
+            kernel::remove(&self.kept(&self.results(), excuse))?;
+        }
+        Ok(())
+    }
+
+    /// `console.log` is kept as `console.no-boot.log`.
+    fn kept(&self, path: &Path, excuse: Excuse) -> PathBuf {
+        let mut name = path.file_stem().unwrap_or_default().to_os_string();
+        name.push(format!(".{}", excuse.name()));
+        if let Some(extension) = path.extension() {
+            name.push(".");
+            name.push(extension);
+        }
+        path.with_file_name(name)
+    }
+}
+
 impl Target {
     /// Runs what is asked for to its end or the limit's, in a guest of its own, and in another where the first gave
-    /// an excuse. Both are told, and the first console is kept. `more` is as [`Folder::ask`](super::Folder::ask) takes it.
+    /// an excuse. `more` is as [`Folder::ask`] takes it.
     ///
     /// # Errors
     /// When vmtest cannot be started, or a file not be written.
@@ -58,25 +100,49 @@ impl Target {
         accelerator: Accelerator,
     ) -> Result<Seen> {
         let limit = limit.into();
-        let mut excused = Vec::new();
-        loop {
-            self.folder.ask(request, more)?;
-            let seen = self.boot(limit, None)?;
-            match Excuse::of(&seen, accelerator) {
-                Some((excuse, what)) if !excused.contains(&excuse) => {
-                    excused.push(excuse);
-                    let kept = self.folder.console();
-                    let kept = kept.with_extension(format!("{}.log", excuse.name()));
-                    fs::write(&kept, &seen.console)
-                        .with_context(|| format!("cannot write {}", kept.display()))?;
+        self.folder.forget()?;
+        until_none_is_excused(
+            accelerator,
+            || {
+                self.folder.ask(request, more)?;
+                self.boot(limit, None)
+            },
+            |excuse, what, seen| {
+                self.folder.keep(excuse)?;
+                say(format!(
+                    "{}: {what}; in another guest once more; {} has the first one's files, with `{}` in their names",
+                    self.name,
+                    self.folder.path().display(),
+                    excuse.name()
+                ));
+                if let Ok(results) = &seen.results {
+                    let (red, all) = (results.red(), results.cases.len());
                     say(format!(
-                        "{}: {what}; in another guest once more ({})",
-                        self.name,
-                        kept.display()
+                        "{}: in the first one, {red} of {all} cases were red",
+                        self.name
                     ));
                 }
-                _ => return Ok(seen),
+                Ok(())
+            },
+        )
+    }
+}
+
+/// Boots until nothing is to be excused, each excuse once.
+fn until_none_is_excused(
+    accelerator: Accelerator,
+    mut boot: impl FnMut() -> Result<Seen>,
+    mut tell: impl FnMut(Excuse, &str, &Seen) -> Result<()>,
+) -> Result<Seen> {
+    let mut excused = Vec::new();
+    loop {
+        let seen = boot()?;
+        match Excuse::of(&seen, accelerator) {
+            Some((excuse, what)) if !excused.contains(&excuse) => {
+                excused.push(excuse);
+                tell(excuse, &what, &seen)?;
             }
+            _ => return Ok(seen),
         }
     }
 }
@@ -133,5 +199,60 @@ mod tests {
             ..seen(true, "")
         };
         assert_eq!(excuse(&broken_off, Tcg), None);
+    }
+
+    /// The excuses that were told of guests like these, and how many were booted.
+    fn excused(guests: Vec<Seen>) -> (Vec<Excuse>, usize) {
+        let (mut told, mut booted) = (Vec::new(), 0);
+        let mut guests = guests.into_iter();
+        let last = until_none_is_excused(
+            Accelerator::Tcg,
+            || {
+                booted += 1;
+                Ok(guests.next().expect("no more guests than these"))
+            },
+            |excuse, _, _| {
+                told.push(excuse);
+                Ok(())
+            },
+        );
+        last.expect("nothing fails here");
+        (told, booted)
+    }
+
+    #[test]
+    fn each_excuse_counts_once() {
+        use Excuse::{NoBoot, PhantomBreakpoint};
+        let (no_boot, phantom) = (|| seen(false, ""), || seen(true, PHANTOM));
+        let sound = || seen(true, "");
+        assert_eq!(excused(vec![sound()]), (vec![], 1));
+        assert_eq!(excused(vec![no_boot(), sound()]), (vec![NoBoot], 2));
+        assert_eq!(excused(vec![no_boot(), no_boot()]), (vec![NoBoot], 2));
+        assert_eq!(
+            excused(vec![no_boot(), phantom(), sound()]),
+            (vec![NoBoot, PhantomBreakpoint], 3)
+        );
+    }
+
+    #[test]
+    fn what_is_left_of_a_guest_is_kept_until_the_next_request() {
+        let place = tempfile::tempdir().expect("a folder");
+        let folder = Folder::at(place.path());
+        let request = Request::default();
+        let leave = |text: &str| {
+            folder.ask(&request, Some(("more", text))).expect("asks");
+            fs::write(folder.console(), text).expect("writes");
+        };
+        let kept = |name: &str| fs::read_to_string(place.path().join(name)).ok();
+        leave("one");
+        folder.keep(Excuse::NoBoot).expect("keeps");
+        leave("two");
+        assert_eq!(kept("console.no-boot.log").as_deref(), Some("one"));
+        assert_eq!(kept("results.no-boot/more").as_deref(), Some("one"));
+        assert_eq!(kept("results/more").as_deref(), Some("two"));
+        folder.forget().expect("forgets");
+        assert_eq!(kept("console.no-boot.log"), None);
+        assert!(!place.path().join("results.no-boot").exists());
+        assert_eq!(kept("console.log").as_deref(), Some("two"));
     }
 }

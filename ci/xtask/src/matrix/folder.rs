@@ -9,8 +9,9 @@
 //! | `accelerator` | `kvm` or `tcg`, whichever was seen to work |
 //! | `KERNEL/vmlinuz`, `KERNEL/initramfs` | what is booted |
 //! | `KERNEL/console.log` | what the guest's kernel said; written by QEMU |
-//! | `KERNEL/console.no-boot.log`, `console.breakpoint.log` | the same of a guest that was not the last (`attempt.rs`) |
+//! | `KERNEL/vmtest.log` | what vmtest said |
 //! | `KERNEL/results/` | the only place the guest can write |
+//! | `KERNEL/*.no-boot.log`, `*.breakpoint.log`, `results.*/` | the same of a guest that was not the last (`attempt.rs`) |
 
 use std::{
     fs::{self, File},
@@ -76,6 +77,10 @@ impl Folder {
 
     pub(crate) fn console(&self) -> PathBuf {
         self.path.join("console.log")
+    }
+
+    pub(crate) fn vmtest(&self) -> PathBuf {
+        self.path.join("vmtest.log")
     }
 
     pub(crate) fn results(&self) -> PathBuf {

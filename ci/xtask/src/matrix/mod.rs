@@ -177,7 +177,8 @@ fn runs(options: &Options, selected: &[&series::Series]) -> Result<Ended> {
         Some(_) => setup::Scope::Boot,
     };
     if let Some(code) = setup::blocked(scope)? {
-        return Ok(Ended::early(code));
+        let why = "this machine lacks what kernels are booted with; see above";
+        return Ok(Ended::Early(code, vec![why.into()]));
     }
     let _one_matrix_at_a_time = folder::lock()?;
     let Some(bin) = programs(options)? else {
@@ -196,9 +197,14 @@ fn runs(options: &Options, selected: &[&series::Series]) -> Result<Ended> {
         .current_dir(paths::repo_root());
     let listed = child::output(&mut list)?;
     if !listed.status.success() {
-        eprint!("{}", String::from_utf8_lossy(&listed.stderr));
+        let complaint = String::from_utf8_lossy(&listed.stderr);
+        eprint!("{complaint}");
         let code = listed.status.code().and_then(|code| code.try_into().ok());
-        return Ok(Ended::early(code.unwrap_or(exit::NO_VERDICT)));
+        let last = complaint.lines().last().map(String::from);
+        return Ok(Ended::Early(
+            code.unwrap_or(exit::NO_VERDICT),
+            last.into_iter().collect(),
+        ));
     }
     let (targets, mut runs) = prepare(options, selected, &bin)?;
     if options.prepare {

@@ -77,6 +77,9 @@ pub(super) fn show(target: &Target, seen: Seen) -> Result<Shown> {
     Ok(ended)
 }
 
+/// How the lines begin that tell of a finding: `gauntlet recut`'s, and the differential's.
+const FINDINGS: [&str; 2] = ["fail ", "FOUND:"];
+
 /// How it ended, of the code of what it ran, if that came to its end.
 fn judge(code: Option<u8>, shown: &str, seen: Seen) -> Shown {
     let Some(code) = code.filter(|_| console::judge(&seen.console).is_none()) else {
@@ -100,8 +103,19 @@ fn judge(code: Option<u8>, shown: &str, seen: Seen) -> Shown {
         let lines = text.lines().rev().map(str::trim);
         lines.map(String::from).find(|line| !line.is_empty())
     };
-    // Whatever it was, it said why last.
-    let why = last(&seen.suite).or_else(|| last(shown));
+    // What was found is shown; why nothing could be is complained of. Beside both, some tell how far they are.
+    let found = || {
+        let mut lines = shown.lines().map(str::trim);
+        lines
+            .find(|line| FINDINGS.iter().any(|begin| line.starts_with(begin)))
+            .map(String::from)
+    };
+    let why = match code {
+        exit::UNEXPECTED => found()
+            .or_else(|| last(shown))
+            .or_else(|| last(&seen.suite)),
+        _ => last(&seen.suite).or_else(|| last(shown)),
+    };
     let why = why.unwrap_or_else(|| "it did not say why".into());
     Shown {
         code,
@@ -169,10 +183,13 @@ mod tests {
             (code, &*why),
             (2, "it ended with code 2: gauntlet: no memory")
         );
-        let (code, why) = of(Some(1), "fail a\n1 says something else\n", seen("", ""));
+        let shown = "1 case\nfail  a, way 3\n1 says something else\n";
+        let (code, why) = of(Some(1), shown, seen("9 packets\n", ""));
+        assert_eq!((code, &*why), (1, "it ended with code 1: fail  a, way 3"));
+        let (code, why) = of(Some(1), "a budget is missed\n", seen("half\n", ""));
         assert_eq!(
             (code, &*why),
-            (1, "it ended with code 1: 1 says something else")
+            (1, "it ended with code 1: a budget is missed")
         );
         let (code, why) = of(Some(4), "", seen("", ""));
         assert_eq!(

@@ -63,7 +63,7 @@ pub(crate) fn run(
     terminal: Option<&Terminal>,
 ) -> Result<Seen> {
     let vmtest = setup::CargoTool::VMTEST.program(&paths::cache_dir()?);
-    let log = folder.path().join("vmtest.log");
+    let log = folder.vmtest();
     let output = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
     // However this process ends, vmtest ends, and QEMU with it.
     let mut command = child::command("setpriv");
