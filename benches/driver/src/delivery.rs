@@ -198,9 +198,7 @@ impl Plan {
         sizes: &[128, 512],
         ways: &Way::ALL,
     };
-}
 
-impl Plan {
     fn time_of(&self, way: Way, rate: Rate, bytes: u32) -> Duration {
         let least = rate
             .filter(|_| is_budgeted(way, rate, bytes))
@@ -519,6 +517,9 @@ const RING_BYTES: u32 = 4 << 20;
 /// Pages of each processor's perf buffer: 1 MiB.
 const PERF_PAGES: usize = 256;
 
+/// More than twice what a run at the high rate makes; at no bound there may be more.
+const EVENTS: usize = 1 << 17;
+
 impl Stand {
     fn new() -> Result<Self> {
         let processors = thread::available_parallelism()?.get();
@@ -550,7 +551,7 @@ impl Stand {
             lost: map(&mut bench, "LOST")?.try_into()?,
             reader: Reader::new(&map(&mut bench, object::READER)?)?,
             perf: buffers,
-            latencies: Latencies::new(1 << 17),
+            latencies: Latencies::new(EVENTS),
             bench,
             class: Class::highest(),
             processors: [0, processors - 1],

@@ -1,8 +1,8 @@
 //! How long each event of a run took, and what of it is the machine's: all events together, and a typical moment.
 //!
-//! A virtual processor is away some hundred times a second, for its timer and for its host, some 30 to 200
-//! microseconds each. At 200,000 events a second that is near one event of a hundred, so that the p99 of a whole run is
-//! that of a reader in one run and that of an interruption in the next. A moment is 1 ms then, and most are free of
+//! A virtual processor is away some hundreds of times a second, for its timer and for its host, tens to hundreds of
+//! microseconds each. At 200,000 events a second that can be near one event of a hundred, so that the p99 of a whole run
+//! is that of a reader in one run and that of an interruption in the next. A moment is 1 ms then, and most are free of
 //! either: the p99 of the median moment is the reader's, as long as less than half of them are disturbed. (Where the
 //! timer ticks 1,000 times a second, each has a tick; 250 are usual.)
 //!

@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use gauntlet_guest::{protocol::Request, qemu::Accelerator};
 
 use super::{
-    Folder, Target, console, kernel, say,
+    Folder, Target, console, kernel, results, say,
     verdict::{self, Seen, Verdict},
     vm,
 };
@@ -108,6 +108,7 @@ impl Target {
                 self.boot(limit, None)
             },
             |excuse, what, seen| {
+                let ended = results::ended(&self.folder.results());
                 self.folder.keep(excuse)?;
                 say(format!(
                     "{}: {what}; in another guest once more; {} has the first one's files, with `{}` in their names",
@@ -115,6 +116,12 @@ impl Target {
                     self.folder.path().display(),
                     excuse.name()
                 ));
+                if let Some(code) = ended {
+                    let name = &self.name;
+                    say(format!(
+                        "{name}: the first one came to its end, with code {code}"
+                    ));
+                }
                 if let Ok(results) = &seen.results {
                     let (red, all) = (results.red(), results.cases.len());
                     say(format!(
@@ -152,7 +159,6 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::matrix::results;
 
     const PANIC: &str = include_str!("fixtures/panic.console");
     const PHANTOM: &str = "[   26.0] Oops: int3: 0000 [#1] SMP NOPTI\n\
