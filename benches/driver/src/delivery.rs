@@ -36,7 +36,9 @@ use crate::statistics::{Interval, interval};
 
 mod latencies;
 pub mod pressed;
+mod ratios;
 mod records;
+mod stops;
 
 use latencies::{Figures, Latencies};
 pub use pressed::Pressed;
@@ -207,6 +209,11 @@ impl Plan {
     }
 }
 
+/// Whether it is a matter of microseconds, so that a machine that stops one end and not the other is what is measured.
+fn is_delicate(way: Way, rate: Rate, bytes: u32) -> bool {
+    matches!(way, Way::Latency | Way::SpinEcho) && rate == HIGH && bytes == BUDGETED_BYTES
+}
+
 fn is_budgeted(way: Way, rate: Rate, bytes: u32) -> bool {
     bytes == BUDGETED_BYTES && BUDGETED.contains(&(way, rate))
 }
@@ -247,6 +254,9 @@ pub struct Row {
 pub struct Delivered {
     /// The scheduling class of both ends.
     pub class: Class,
+    /// How many times in the median millisecond the machine stopped one end and not the other, around each run that is a
+    /// matter of microseconds.
+    pub stops: Vec<f64>,
     /// Every way at every rate.
     pub rows: Vec<Row>,
 }
@@ -272,6 +282,16 @@ struct Run {
     made: f64,
     took: Figures,
     processor: f64,
+    /// How many times in the median millisecond the machine stopped one end and not the other, before it or after it,
+    /// whichever is more; none where nobody looked.
+    stops: Option<f64>,
+}
+
+impl Run {
+    /// Whether it says something of its way, and not of the machine alone.
+    fn counts(&self) -> bool {
+        self.stops.is_none_or(|stops| stops <= stops::MOST)
+    }
 }
 
 /// What readers do; all but the first is what measurements are shown to notice.
@@ -325,7 +345,7 @@ impl Session {
                 self.runs.push(these);
             }
         }
-        Ok(measurements(&self.runs))
+        Ok(ratios::measurements(&self.runs))
     }
 
     /// All that was measured.
@@ -333,6 +353,12 @@ impl Session {
     pub fn delivered(&self) -> Delivered {
         Delivered {
             class: self.stand.class,
+            stops: self
+                .runs
+                .iter()
+                .flatten()
+                .filter_map(|run| run.stops)
+                .collect(),
             rows: rows(&self.runs),
         }
     }
@@ -357,13 +383,21 @@ impl Session {
                         time: plan.time_of(way, rate, bytes),
                         manner: self.manner,
                     };
-                    runs.push(self.stand.run(asked, self.stand.class, None)?);
+                    let class = self.stand.class;
+                    runs.push(if is_delicate(way, rate, bytes) {
+                        self.stand.delicate(asked, class)?
+                    } else {
+                        self.stand.run(asked, class, None)?
+                    });
                 }
             }
         }
         Ok(runs)
     }
 }
+
+/// What a run comes to, in one figure.
+type Figure = fn(&Run) -> f64;
 
 fn rows(runs: &[Vec<Run>]) -> Vec<Row> {
     let mut rows = Vec::new();
@@ -394,109 +428,6 @@ fn rows(runs: &[Vec<Run>]) -> Vec<Row> {
         (row.rate.unwrap_or(u32::MAX), row.bytes, way)
     });
     rows
-}
-
-/// What a run comes to, in one figure.
-type Figure = fn(&Run) -> f64;
-
-/// Ratios inside each round. What the same thing measured twice differs is in their interval: no two runs are
-/// neighbours.
-fn measurements(runs: &[Vec<Run>]) -> Vec<Measurement> {
-    let find = |round: &'_ [Run], way, rate| {
-        round
-            .iter()
-            .position(|run| run.way == way && run.rate == rate && run.bytes == 128)
-    };
-    let ratio = |name: &str,
-                 (what, against): (&str, &str),
-                 unit,
-                 (way, rate): (Way, Rate),
-                 value: Figure,
-                 floor: &dyn Fn(&[Run]) -> Option<f64>| {
-        let mut values = Vec::new();
-        let mut ratios = Vec::new();
-        for round in runs {
-            if let (Some(at), Some(floor)) = (find(round, way, rate), floor(round)) {
-                values.push(value(&round[at]));
-                ratios.push(value(&round[at]) / floor);
-            }
-        }
-        Measurement::new(
-            name,
-            format!("{}: {what}", way.word()),
-            against,
-            (values, unit),
-            ratios,
-            None,
-        )
-    };
-    let one = |_: &[Run]| Some(1.0);
-    let share = |run: &Run| run.delivered as f64 / run.offered as f64;
-    let mut all = Vec::new();
-    for (way, name) in [
-        (Way::Latency, "latency"),
-        (Way::Balanced, "balanced"),
-        (Way::Quiet, "quiet"),
-    ] {
-        let what = ("made a second, of 200 K", "what was wanted");
-        let wanted = |_: &[Run]| HIGH.map(f64::from);
-        let made = |run: &Run| run.made;
-        let called = format!("delivery.{name}.made");
-        all.push(ratio(&called, what, "/s", (way, HIGH), made, &wanted));
-        let what = ("delivered, at 200 K/s", "what was offered");
-        let called = format!("delivery.{name}.delivered");
-        all.push(ratio(&called, what, "", (way, HIGH), share, &one));
-    }
-    let (latency, balanced) = ((Way::Latency, HIGH), (Way::Balanced, HIGH));
-    let asleep = (Way::Latency, LOW);
-    for (name, measured, against) in [
-        ("latency.spin_echo", latency, Way::SpinEcho),
-        ("latency.perf", latency, Way::Perf),
-        ("balanced.perf", balanced, Way::Perf),
-        ("latency.eventfd", asleep, Way::EventFd),
-    ] {
-        let at = if measured.1 == HIGH {
-            "at 200 K/s"
-        } else {
-            "at 1 K/s, asleep in between"
-        };
-        // The first has a budget. So has the second where a reader that looks is held to a floor; the third is told.
-        let figures: [(_, _, Figure); 3] = [
-            ("", "p99 of a moment", |run| run.took.moment),
-            (".p95", "p95 of a run", |run| run.took.p95),
-            (".whole", "p99 of a run", |run| run.took.p99),
-        ];
-        for (suffix, figure, value) in figures {
-            if suffix == ".p95" && against != Way::SpinEcho {
-                continue;
-            }
-            let called = format!("delivery.{name}{suffix}");
-            let what = (&*format!("{figure}, {at}"), against.word());
-            let floor = |round: &[Run]| Some(value(&round[find(round, against, measured.1)?]));
-            all.push(ratio(&called, what, "us", measured, value, &floor));
-        }
-    }
-    let what = ("delivered a second, 200 K/s wanted", "a perf event array");
-    let events = |run: &Run| run.made * run.delivered as f64 / run.offered as f64;
-    let floor = |round: &[Run]| find(round, Way::Perf, HIGH).map(|at| events(&round[at]));
-    all.push(ratio(
-        "delivery.balanced.events",
-        what,
-        "/s",
-        balanced,
-        events,
-        &floor,
-    ));
-    let what = ("the reader's time, at 200 K/s", "a processor");
-    all.push(ratio(
-        "delivery.balanced.processor",
-        what,
-        "",
-        balanced,
-        |run| run.processor,
-        &one,
-    ));
-    all
 }
 
 /// The programs, their buffers, and both processors.
@@ -566,6 +497,17 @@ impl Stand {
         // Whoever had to wait for these two processors has them now.
         thread::sleep(asked.time / 4);
         Ok(run)
+    }
+
+    /// The same, and whether it counts.
+    fn delicate(&mut self, asked: Asked, class: Class) -> Result<Run> {
+        let before = stops::alone(self.processors, class)?;
+        let run = self.run(asked, class, None)?;
+        let after = stops::alone(self.processors, class)?;
+        Ok(Run {
+            stops: Some(before.max(after)),
+            ..run
+        })
     }
 
     fn once(&mut self, asked: Asked, class: Class, quota: Option<&Quota>) -> Result<Run> {
@@ -644,6 +586,7 @@ impl Stand {
             made: offered as f64 / took.as_secs_f64(),
             took: self.latencies.figures(rate),
             processor,
+            stops: None,
         })
     }
 

@@ -23,6 +23,8 @@ pub struct Measurement {
     /// How far the same thing measured twice was from 1 in the same run (0.02: two percent); `None` where nothing
     /// was: then the rounds' spread is all that is known.
     pub noise: Option<f64>,
+    /// Rounds that do not count, as what was measured in them is the machine's.
+    pub left_out: usize,
     /// The ratios' median.
     pub ratio: Interval,
     /// The values' median.
@@ -50,7 +52,27 @@ impl Measurement {
             values,
             unit,
             noise,
+            left_out: 0,
         }
+    }
+
+    /// The ratio with its interval, for people; a dash where no round counts.
+    pub(crate) fn ratio_told(&self, told: impl Fn(Interval) -> String) -> String {
+        if self.ratios.is_empty() {
+            return "-".into();
+        }
+        told(self.ratio)
+    }
+
+    /// How many rounds do not count, and why; nothing where all do.
+    pub(crate) fn left_out_told(&self) -> Option<String> {
+        let of = self.ratios.len() + self.left_out;
+        (self.left_out > 0).then(|| {
+            format!(
+                "{} of {of} rounds do not count: the machine stopped one end and not the other",
+                self.left_out
+            )
+        })
     }
 
     /// Leaves the ratios alone.

@@ -8,6 +8,7 @@ use anyhow::{Result, anyhow};
 use crate::budget::Verdict;
 use crate::chart;
 use crate::delivery::{Rate, Row, rate_word};
+use crate::measurement::Measurement;
 use crate::progress::Part;
 use crate::report::{EMULATED, Judged, NotMeasured, Report, mib, short};
 use crate::statistics::Interval;
@@ -70,7 +71,8 @@ pub fn page(report: &Report) -> Result<String> {
             "From the BPF program to the reader: half, 99 of 100, 999 of 1,000 and all events take at most so long. \
              Medians over rounds. Two floors hold one event: of those that come faster than they are read, only the \
              last counts. What interrupts a virtual processor is in these figures; budgets are held against the p99 \
-             of the median moment (200 events), which is in the table below.",
+             of the median moment (200 events), which is in the table below, and the ones of microseconds only in rounds in \
+             which the machine did not stop one end while the other went on.",
             chart::latencies(report, rate),
         )?);
     }
@@ -160,13 +162,15 @@ fn budgets(report: &Report) -> String {
     {
         let measured = report.measurements.iter().find(|one| one.name == budget.of);
         let (what, against, ratio) = match measured {
-            Some(one) => (&*one.what, &*one.against, with(one.ratio)),
+            Some(one) => (&*one.what, &*one.against, one.ratio_told(with)),
             None => (&*budget.of, "", String::new()),
         };
         let why = match &budget.missed {
             Some(missed) => format!("{}. Missed because {}", budget.reason, missed.reason),
             None => budget.reason.clone(),
         };
+        let left_out = measured.and_then(Measurement::left_out_told);
+        let why = left_out.map_or(why.clone(), |left_out| format!("{why}. {left_out}"));
         let _infallible = write!(
             rows,
             "<tr class={}><td>{}<td>{}<td class=n>{ratio}<td class=n>{}<td>{}<td>{}",
@@ -301,7 +305,7 @@ fn measurements(report: &Report) -> String {
             escaped(&one.name),
             escaped(&one.what),
             escaped(&one.against),
-            with(one.ratio),
+            one.ratio_told(with),
             one.itself(),
             one.noise
                 .map_or(String::new(), |noise| format!("{:.1} %", noise * 100.0)),

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use gauntlet_cli::exit;
 use serde::Serialize;
 
-use crate::budget::{Budget, Verdict};
+use crate::budget::{Budget, FEWEST, Verdict};
 use crate::delivery::{Delivered, Pressed, Row, rate_word};
 use crate::growth::Growth;
 use crate::machine::Machine;
@@ -192,12 +192,9 @@ impl Report {
             row([
                 &one.name,
                 &one.itself(),
-                &format!(
-                    "{} [{}-{}]",
-                    short(one.ratio.median),
-                    short(one.ratio.low),
-                    short(one.ratio.high)
-                ),
+                &one.ratio_told(|Interval { low, median, high }| {
+                    format!("{} [{}-{}]", short(median), short(low), short(high))
+                }),
                 &budget,
                 verdict,
             ]);
@@ -334,6 +331,11 @@ impl Report {
                 noise * 100.0
             ));
         }
+        for one in &self.measurements {
+            if let Some(told) = one.left_out_told() {
+                line(format!("{}: {told}", one.name));
+            }
+        }
         for NotMeasured { what, why, broken } in &self.not_measured {
             let how = if *broken { "FAILED" } else { "not measured" };
             line(format!("{what}: {how}: {why}"));
@@ -350,10 +352,18 @@ impl Report {
                     "{}: MISSED; the budget's reason: {}",
                     budget.of, budget.reason
                 )),
-                (Verdict::Inconclusive, _) => line(format!(
-                    "{}: INCONCLUSIVE: the noise is larger than the budget's margin; no pass",
-                    budget.of
-                )),
+                (Verdict::Inconclusive, _) => {
+                    let few = self
+                        .measurements
+                        .iter()
+                        .any(|one| one.name == budget.of && one.ratios.len() < FEWEST);
+                    let why = if few {
+                        "too few rounds count"
+                    } else {
+                        "the noise is larger than the budget's margin"
+                    };
+                    line(format!("{}: INCONCLUSIVE: {why}; no pass", budget.of));
+                }
                 _ => {}
             }
         }
@@ -489,6 +499,7 @@ mod tests {
             Beside {
                 delivery: Some(Delivered {
                     class: Class::highest(),
+                    stops: Vec::new(),
                     rows: Vec::new(),
                 }),
                 ..Beside::default()
@@ -506,6 +517,40 @@ mod tests {
             "{table}"
         );
         assert_eq!(emulated.exit_code(), exit::OK);
+    }
+
+    #[test]
+    fn rounds_that_do_not_count_are_told_and_too_few_are_no_pass() {
+        let of = |ratios: &[f64], left_out| {
+            let mut sound = report(false, 1.1, true);
+            let values = (ratios.to_vec(), "us");
+            let mut measured = Measurement::new("x", "", "y", values, ratios.to_vec(), None);
+            measured.left_out = left_out;
+            sound.measurements = vec![measured];
+            let budgets = sound.budgets.into_iter().map(|one| one.budget);
+            Report::new(
+                sound.machine,
+                false,
+                sound.measurements,
+                budgets.collect(),
+                Beside::default(),
+            )
+        };
+        let met = of(&[1.1; 5], 4);
+        assert_eq!(met.exit_code(), exit::OK);
+        let table = met.table();
+        assert!(table.contains("x: 4 of 9 rounds do not count"), "{table}");
+        let few = of(&[1.1; 4], 5);
+        assert_eq!(few.exit_code(), exit::NO_VERDICT);
+        let table = few.table();
+        assert!(table.contains("too few rounds"), "{table}");
+        let none = of(&[], 9);
+        assert_eq!(none.exit_code(), exit::NO_VERDICT);
+        assert!(
+            none.table()
+                .lines()
+                .any(|line| line.starts_with("x ") && line.contains(" - "))
+        );
     }
 
     #[test]

@@ -27,7 +27,8 @@ fn main() -> ExitCode {
                     ..Settings::default()
                 };
                 let mut session = program::Session::new(object::OBJECT, &settings, 4);
-                judged("program.bulk", &mut || session.measure(31))
+                let of = "program.bulk";
+                judged(of, of, &mut || session.measure(31))
             };
             same(noticed(true)?, Verdict::Met)?;
             same(noticed(false)?, Verdict::Missed)
@@ -35,35 +36,44 @@ fn main() -> ExitCode {
         Trial::test("a_reader_is_woken_though_it_is_awake", || {
             let noticed = |manner| {
                 let time = Duration::from_millis(60);
-                by_reader("delivery.latency.made", manner, time)
+                let of = "delivery.latency.made";
+                by_reader(of, of, manner, time)
             };
             same(noticed(Manner::Sound)?, Verdict::Met)?;
             same(noticed(Manner::Mute)?, Verdict::Missed)
         }),
         Trial::test("a_reader_looks_when_it_is_too_late", || {
-            let noticed = |manner| by_reader("delivery.quiet.delivered", manner, Plan::QUICK.time);
+            let of = "delivery.quiet.delivered";
+            let noticed = |manner| by_reader(of, of, manner, Plan::QUICK.time);
             same(noticed(Manner::Sound)?, Verdict::Met)?;
             same(noticed(Manner::Late)?, Verdict::Missed)
         }),
         Trial::test("a_reader_is_slow_all_the_time_or_half_of_it", || {
             let (us, ms) = (Duration::from_micros, Duration::from_millis);
-            for (of, manner) in [
-                (
-                    "delivery.latency.spin_echo",
-                    Manner::Dozing(us(100), us(20)),
-                ),
-                (
-                    "delivery.latency.spin_echo.p95",
-                    Manner::Dozing(ms(10), ms(5)),
-                ),
+            let (moment, p95) = (
+                "delivery.latency.spin_echo",
+                "delivery.latency.spin_echo.p95",
+            );
+            // Whether the machine lets a round count is not the fault's to say: a moment is asked of all rounds too.
+            let any = "delivery.latency.spin_echo.all";
+            for (of, measured, manner) in [
+                (moment, any, Manner::Dozing(us(100), us(20))),
+                (p95, p95, Manner::Dozing(ms(10), ms(5))),
             ] {
                 // Where a machine is too noisy to tell, that is no fault of the reader's.
-                if by_reader(of, Manner::Sound, Plan::QUICK.time)? == Verdict::Missed {
+                if by_reader(of, of, Manner::Sound, Plan::QUICK.time)? == Verdict::Missed {
                     return Err(format!("{of}: missed by a sound reader").into());
                 }
-                same(by_reader(of, manner, Plan::QUICK.time)?, Verdict::Missed)?;
+                let found = by_reader(of, measured, manner, Plan::QUICK.time)?;
+                same(found, Verdict::Missed)?;
             }
-            Ok(())
+            let slow = Manner::Dozing(us(100), us(20));
+            match by_reader(moment, moment, slow, Plan::QUICK.time)? {
+                Verdict::Missed | Verdict::Inconclusive => Ok(()),
+                other => {
+                    Err(format!("{}, by a reader that is slow all the time", other.word()).into())
+                }
+            }
         }),
         Trial::test(
             "a_build_that_asks_a_table_for_every_packet_is_worse",
@@ -150,8 +160,8 @@ fn main() -> ExitCode {
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
-/// What a budget of delivery says of such readers, each run so long.
-fn by_reader(of: &str, manner: Manner, time: Duration) -> Result<Verdict, Failed> {
+/// What a budget of delivery says of a figure of such readers, each run so long.
+fn by_reader(of: &str, measured: &str, manner: Manner, time: Duration) -> Result<Verdict, Failed> {
     let plan = Plan {
         rounds: 5,
         time,
@@ -160,7 +170,7 @@ fn by_reader(of: &str, manner: Manner, time: Duration) -> Result<Verdict, Failed
         ..Plan::QUICK
     };
     let mut session = delivery::Session::new(plan, manner)?;
-    judged(of, &mut || session.measure())
+    judged(of, measured, &mut || session.measure())
 }
 
 /// How much of a processor a thread gets that wants all of it, for half a second.
@@ -175,9 +185,10 @@ fn spun(quota: Option<&Quota>) -> Result<f64, Failed> {
     Ok(used.as_secs_f64() / start.elapsed().as_secs_f64())
 }
 
-/// What a budget of the repository says, measured on as a run would while it cannot tell.
+/// What a budget of the repository says of a figure, measured on as a run would while it cannot tell.
 fn judged(
     of: &str,
+    figure: &str,
     measure: &mut dyn FnMut() -> anyhow::Result<Vec<Measurement>>,
 ) -> Result<Verdict, Failed> {
     let budgets = budget::parse(include_str!("../../budget.toml"))?;
@@ -187,7 +198,7 @@ fn judged(
         .ok_or("no budget of that name")?;
     for _ in 0..3 {
         let measured = measure()?;
-        let found = measured.iter().find(|one| one.name == of);
+        let found = measured.iter().find(|one| one.name == figure);
         let verdict = budget.judge(found);
         if verdict != Verdict::Inconclusive {
             return Ok(verdict);

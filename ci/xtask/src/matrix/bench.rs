@@ -109,6 +109,8 @@ struct Figures {
 #[derive(Debug, Deserialize)]
 struct Measured {
     name: String,
+    /// None of a round that counts: then it was not measured.
+    ratios: Vec<f64>,
     ratio: Interval,
 }
 
@@ -140,7 +142,7 @@ fn side_by_side(measured: &[(String, Figures)], accelerator: Accelerator) -> Str
     {
         let cell = |(_, figures): &(String, Figures)| {
             let mut all = figures.measurements.iter();
-            all.find(|one| one.name == first.name)
+            all.find(|one| one.name == first.name && !one.ratios.is_empty())
                 .map_or_else(|| "-".into(), |one| one.ratio.text())
         };
         row(&first.name, &mut measured.iter().map(cell));
@@ -163,7 +165,7 @@ mod tests {
     fn figures(of: &[(&str, f64)]) -> Figures {
         let one = |(name, ratio): &(&str, f64)| {
             format!(
-                r#"{{"name":"{name}","what":"w","ratio":{{"low":1.0,"median":{ratio:?},"high":9.0}}}}"#
+                r#"{{"name":"{name}","what":"w","ratios":[{ratio:?}],"ratio":{{"low":1.0,"median":{ratio:?},"high":9.0}}}}"#
             )
         };
         let all: Vec<String> = of.iter().map(one).collect();

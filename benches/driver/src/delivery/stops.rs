@@ -1,0 +1,189 @@
+//! How often the machine stops one of two processors and not the other.
+//!
+//! A host stops a virtual processor thousands of times a second (8 to 20 in a millisecond were seen), for 1 to 4 us. For
+//! seconds or minutes it stops both at once, and only an event that is on its way just then is late. Then, for as long, it
+//! stops one after the other: a reader is stopped while events are made, in every millisecond, and the p99 of 200 events
+//! is the host's. Two threads that do nothing but read the clock, where the producer and the reader of a run are before
+//! and after it, tell which it is, with none of the code that is measured.
+
+use std::sync::Barrier;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::Result;
+use gauntlet_probes::clock::monotonic;
+
+use crate::processor::{Class, run_on};
+use crate::statistics::median;
+
+/// A run counts, where microseconds matter, if the median millisecond before and after it has at most so many: half of
+/// them are the reader's, and two of 200 events may be late without being their p99.
+pub(super) const MOST: f64 = 4.0;
+/// How long is looked.
+const LOOK: Duration = Duration::from_millis(20);
+/// How long the median is of.
+const MOMENT: u64 = 1_000_000;
+/// Reading the clock takes a tenth of that, ns.
+const STOPPED: u64 = 300;
+/// What one processor has to be stopped longer than the other, ns: both ends of a stop are as far apart as that.
+const ALONE: u64 = 700;
+
+/// When a processor did nothing for a thread that wanted it, by the monotonic clock, ns.
+#[derive(Debug, Clone, Copy)]
+struct Stop {
+    from: u64,
+    to: u64,
+}
+
+/// What a thread saw.
+#[derive(Debug)]
+struct Seen {
+    from: u64,
+    to: u64,
+    stops: Vec<Stop>,
+}
+
+/// How many times in the median millisecond one of these processors is stopped and the other is not.
+///
+/// # Errors
+/// When there is no such processor.
+pub(super) fn alone(processors: [usize; 2], class: Class) -> Result<f64> {
+    let both = Barrier::new(2);
+    let seen = thread::scope(|scope| {
+        let look = |processor| {
+            let both = &both;
+            scope.spawn(move || {
+                let there = run_on(processor, class);
+                both.wait();
+                there.map(|()| look())
+            })
+        };
+        processors.map(look).map(|looking| {
+            looking
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    });
+    let [one, other] = seen;
+    Ok(in_the_median_moment(&one?, &other?))
+}
+
+fn look() -> Seen {
+    // Touched, so that what is told here is not of its own pages.
+    let mut stops = vec![Stop { from: 1, to: 1 }; 1 << 12];
+    stops.clear();
+    let from = monotonic();
+    let end = from + LOOK.as_nanos() as u64;
+    let mut last = from;
+    while last < end {
+        let now = monotonic();
+        if now - last > STOPPED {
+            stops.push(Stop {
+                from: last,
+                to: now,
+            });
+        }
+        last = now;
+    }
+    Seen {
+        from,
+        to: last,
+        stops,
+    }
+}
+
+/// Of the time in which both looked.
+fn in_the_median_moment(one: &Seen, other: &Seen) -> f64 {
+    let (from, to) = (one.from.max(other.from), one.to.min(other.to));
+    let mut moments = vec![0.0; (to.saturating_sub(from) / MOMENT) as usize];
+    for (these, those) in [(one, other), (other, one)] {
+        for stop in &these.stops {
+            let moment = stop
+                .from
+                .checked_sub(from)
+                .map(|after| (after / MOMENT) as usize);
+            let Some(count) = moment.and_then(|moment| moments.get_mut(moment)) else {
+                continue;
+            };
+            if stop.to - stop.from - shared(*stop, &those.stops) > ALONE {
+                *count += 1.0;
+            }
+        }
+    }
+    median(&moments)
+}
+
+/// For how much of a stop the other processor is stopped as well. Its stops are in their order.
+fn shared(stop: Stop, others: &[Stop]) -> u64 {
+    let first = others.partition_point(|other| other.to <= stop.from);
+    others[first..]
+        .iter()
+        .take_while(|other| other.from < stop.to)
+        .map(|other| other.to.min(stop.to) - other.from.max(stop.from))
+        .sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Ten milliseconds with a stop of 2 us every 50, so much later than 1 s.
+    fn seen(later: u64) -> Seen {
+        let stop = |number: u64| {
+            let from = 1_000_000_000 + number * 50_000 + later;
+            Stop {
+                from,
+                to: from + 2_000,
+            }
+        };
+        Seen {
+            from: 1_000_000_000,
+            to: 1_010_000_000,
+            stops: (0..200).map(stop).collect(),
+        }
+    }
+
+    #[test]
+    fn who_is_stopped_together_is_not_stopped_alone() {
+        assert_eq!(in_the_median_moment(&seen(0), &seen(0)), 0.0);
+        // As far apart as the ends of one stop are.
+        assert_eq!(in_the_median_moment(&seen(0), &seen(600)), 0.0);
+        // Each is stopped for 800 ns while the other is not.
+        assert_eq!(in_the_median_moment(&seen(0), &seen(800)), 40.0);
+        assert_eq!(in_the_median_moment(&seen(0), &seen(10_000)), 40.0);
+        let never = Seen {
+            stops: Vec::new(),
+            ..seen(0)
+        };
+        assert_eq!(in_the_median_moment(&seen(0), &never), 20.0);
+        assert_eq!(in_the_median_moment(&never, &seen(0)), 20.0);
+    }
+
+    #[test]
+    fn a_stop_that_is_cut_by_others_is_alone_for_the_rest() {
+        let stop = |from, to| Stop { from, to };
+        let others = [stop(0, 10), stop(20, 30), stop(35, 50), stop(60, 70)];
+        assert_eq!(shared(stop(5, 40), &others), 5 + 10 + 5);
+        assert_eq!(shared(stop(10, 20), &others), 0);
+        assert_eq!(shared(stop(50, 90), &others), 10);
+        assert_eq!(shared(stop(5, 40), &[]), 0);
+    }
+
+    #[test]
+    fn a_tick_now_and_then_is_not_in_the_median_moment() {
+        let mut seen = seen(0);
+        seen.stops.retain(|stop| stop.from % 4_000_000 < 50_000);
+        assert_eq!(seen.stops.len(), 3);
+        let never = Seen {
+            stops: Vec::new(),
+            ..seen
+        };
+        assert_eq!(in_the_median_moment(&seen, &never), 0.0);
+    }
+
+    #[test]
+    fn a_processor_that_is_not_there_is_an_error_and_nobody_waits_for_it() {
+        assert!(alone([0, 0], Class::Other).is_ok());
+        assert!(alone([0, 100_000], Class::Other).is_err());
+    }
+}
