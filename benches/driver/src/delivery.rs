@@ -209,7 +209,7 @@ impl Plan {
     }
 }
 
-/// Whether it is a matter of microseconds, so that a machine that stops one end and not the other is what is measured.
+/// Whether it is a matter of microseconds, which a machine that stops a reader while events are made takes away.
 fn is_delicate(way: Way, rate: Rate, bytes: u32) -> bool {
     matches!(way, Way::Latency | Way::SpinEcho) && rate == HIGH && bytes == BUDGETED_BYTES
 }
@@ -254,8 +254,8 @@ pub struct Row {
 pub struct Delivered {
     /// The scheduling class of both ends.
     pub class: Class,
-    /// How many times in the median millisecond the machine stopped one end and not the other, around each run that is a
-    /// matter of microseconds.
+    /// For how long in the median millisecond the machine stopped the reader and not the producer, before or after each run
+    /// that is a matter of microseconds, us.
     pub stops: Vec<f64>,
     /// Every way at every rate.
     pub rows: Vec<Row>,
@@ -282,8 +282,8 @@ struct Run {
     made: f64,
     took: Figures,
     processor: f64,
-    /// How many times in the median millisecond the machine stopped one end and not the other, before it or after it,
-    /// whichever is more; none where nobody looked.
+    /// For how long in the median millisecond the machine stopped the reader and not the producer, before it or after it,
+    /// whichever is more, us; none where nobody looked.
     stops: Option<f64>,
 }
 
@@ -501,7 +501,7 @@ impl Stand {
 
     /// The same, and whether it counts.
     fn delicate(&mut self, asked: Asked, class: Class) -> Result<Run> {
-        let before = stops::alone(self.processors, class)?;
+        let before = stops::quiet(self.processors, class)?;
         let run = self.run(asked, class, None)?;
         let after = stops::alone(self.processors, class)?;
         Ok(Run {

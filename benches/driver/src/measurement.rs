@@ -69,7 +69,7 @@ impl Measurement {
         let of = self.ratios.len() + self.left_out;
         (self.left_out > 0).then(|| {
             format!(
-                "{} of {of} rounds do not count: the machine stopped one end and not the other",
+                "{} of {of} rounds do not count: the machine stopped the reader while events were made",
                 self.left_out
             )
         })

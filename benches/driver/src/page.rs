@@ -72,7 +72,7 @@ pub fn page(report: &Report) -> Result<String> {
              Medians over rounds. Two floors hold one event: of those that come faster than they are read, only the \
              last counts. What interrupts a virtual processor is in these figures; budgets are held against the p99 \
              of the median moment (200 events), which is in the table below, and the ones of microseconds only in rounds in \
-             which the machine did not stop one end while the other went on.",
+             which the machine did not stop the reader while events were made.",
             chart::latencies(report, rate),
         )?);
     }

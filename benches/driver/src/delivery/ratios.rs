@@ -14,7 +14,7 @@ struct Time {
     suffix: &'static str,
     what: &'static str,
     value: fn(&Figures) -> f64,
-    /// Where the machine stopped one end and not the other, it is none of the way's.
+    /// Where the machine stopped the reader while events were made, it is none of the way's.
     quiet: bool,
 }
 
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_round_counts_where_neither_end_was_stopped_alone() {
+    fn a_round_counts_where_no_reader_was_stopped_alone() {
         let round = |probe: f64, probe_stops, floor_stops| {
             vec![
                 run(Way::Latency, HIGH, probe, Some(probe_stops)),
