@@ -71,7 +71,7 @@ pub fn page(report: &Report) -> Result<String> {
             "From the BPF program to the reader: half, 99 of 100, 999 of 1,000 and all events take at most so long. \
              Medians over rounds. Two floors hold one event: of those that come faster than they are read, only the \
              last counts. What interrupts a virtual processor is in these figures; budgets are held against the p99 \
-             of the median moment (200 events), which is in the table below, and the ones of microseconds only in rounds in \
+             of the median moment (200 events), which is in the table below, and those of microseconds only in rounds in \
              which the machine did not stop the reader while events were made.",
             chart::latencies(report, rate),
         )?);
@@ -208,7 +208,7 @@ fn deliveries(report: &Report) -> String {
         ));
     }
     format!(
-        "<h2>Delivery, in figures</h2><p>Times in microseconds: medians over rounds, of the first two with their \
+        "<h2>Delivery, in figures</h2><p>Times in microseconds: medians over rounds, of the first three with their \
          95 % intervals. Offered is delivered and lost, but for the two floors that hold one event.</p>{tables}"
     )
 }
