@@ -54,7 +54,7 @@ pub enum Verdict {
     Missed,
     /// It is missed, no more than is known and explained.
     KnownMissed,
-    /// The noise is larger than what is between the measurement and the budget.
+    /// The noise is larger than what is between the measurement and the budget, or too few rounds count.
     Inconclusive,
     /// Nothing was measured.
     NotMeasured,

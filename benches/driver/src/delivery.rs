@@ -38,7 +38,7 @@ mod latencies;
 pub mod pressed;
 mod ratios;
 mod records;
-mod stops;
+pub mod stops;
 
 use latencies::{Figures, Latencies};
 pub use pressed::Pressed;
@@ -174,6 +174,8 @@ pub struct Plan {
     pub sizes: &'static [u32],
     /// Ways. What is held against a way that is not among them has no figure.
     pub ways: &'static [Way],
+    /// Whether a round counts only if the machine let it, where that matters ([`stops`]).
+    pub looks: bool,
 }
 
 impl Plan {
@@ -185,10 +187,12 @@ impl Plan {
         rates: &[LOW, HIGH],
         sizes: &[128],
         ways: &Way::ALL,
+        looks: true,
     };
-    /// The least that says anything, for a machine that is emulated.
+    /// The least that says anything, for a machine that is emulated: what stops its processors is of no use to know.
     pub const LEAST: Self = Self {
         rounds: FEWEST,
+        looks: false,
         ..Self::QUICK
     };
     /// Some minutes.
@@ -199,6 +203,7 @@ impl Plan {
         rates: &[LOW, Some(10_000), Some(50_000), HIGH, None],
         sizes: &[128, 512],
         ways: &Way::ALL,
+        looks: true,
     };
 
     fn time_of(&self, way: Way, rate: Rate, bytes: u32) -> Duration {
@@ -243,7 +248,8 @@ pub struct Row {
     pub p999: Interval,
     /// All do.
     pub max: Interval,
-    /// The p99 of the median moment: what a processor's interruptions leave of it.
+    /// The p99 of the median moment: what a processor's interruptions leave of it. Of all rounds, whether they count for a
+    /// budget or not.
     pub moment: Interval,
     /// The reader's share of a processor.
     pub processor: Interval,
@@ -254,11 +260,35 @@ pub struct Row {
 pub struct Delivered {
     /// The scheduling class of both ends.
     pub class: Class,
-    /// For how long in the median millisecond the machine stopped the reader and not the producer, before or after each run
-    /// that is a matter of microseconds, us.
-    pub stops: Vec<f64>,
+    /// Around each run that is a matter of microseconds.
+    pub stops: Vec<Looked>,
     /// Every way at every rate.
     pub rows: Vec<Row>,
+}
+
+/// For how long in the median millisecond the machine stopped the reader and not the producer, us.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Around {
+    /// Just before a run.
+    pub before: f64,
+    /// Just after it.
+    pub after: f64,
+}
+
+/// Whether a run counts, and what it came to.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Looked {
+    /// From 0 on.
+    pub round: usize,
+    /// Which way's.
+    pub way: Way,
+    /// What the machine did.
+    #[serde(flatten)]
+    pub around: Around,
+    /// The p99 of the median moment, us.
+    pub moment: f64,
+    /// Whether it counts.
+    pub counts: bool,
 }
 
 /// What a run is to be.
@@ -269,6 +299,13 @@ struct Asked {
     bytes: u32,
     time: Duration,
     manner: Manner,
+}
+
+impl Asked {
+    /// Whoever had to wait for these two processors has them now.
+    fn rest(&self) {
+        thread::sleep(self.time / 4);
+    }
 }
 
 /// One run.
@@ -282,15 +319,15 @@ struct Run {
     made: f64,
     took: Figures,
     processor: f64,
-    /// For how long in the median millisecond the machine stopped the reader and not the producer, before it or after it,
-    /// whichever is more, us; none where nobody looked.
-    stops: Option<f64>,
+    /// None where nobody looked.
+    stops: Option<Around>,
 }
 
 impl Run {
     /// Whether it says something of its way, and not of the machine alone.
     fn counts(&self) -> bool {
-        self.stops.is_none_or(|stops| stops <= stops::MOST)
+        self.stops
+            .is_none_or(|stops| stops.before.max(stops.after) <= stops::MOST)
     }
 }
 
@@ -353,12 +390,7 @@ impl Session {
     pub fn delivered(&self) -> Delivered {
         Delivered {
             class: self.stand.class,
-            stops: self
-                .runs
-                .iter()
-                .flatten()
-                .filter_map(|run| run.stops)
-                .collect(),
+            stops: looked(&self.runs),
             rows: rows(&self.runs),
         }
     }
@@ -384,7 +416,7 @@ impl Session {
                         manner: self.manner,
                     };
                     let class = self.stand.class;
-                    runs.push(if is_delicate(way, rate, bytes) {
+                    runs.push(if plan.looks && is_delicate(way, rate, bytes) {
                         self.stand.delicate(asked, class)?
                     } else {
                         self.stand.run(asked, class, None)?
@@ -398,6 +430,22 @@ impl Session {
 
 /// What a run comes to, in one figure.
 type Figure = fn(&Run) -> f64;
+
+fn looked(runs: &[Vec<Run>]) -> Vec<Looked> {
+    let of = |(round, run): (usize, &Run)| {
+        run.stops.map(|around| Looked {
+            round,
+            way: run.way,
+            around,
+            moment: run.took.moment,
+            counts: run.counts(),
+        })
+    };
+    let rounds = runs.iter().enumerate();
+    rounds
+        .flat_map(|(round, runs)| runs.iter().filter_map(move |run| of((round, run))))
+        .collect()
+}
 
 fn rows(runs: &[Vec<Run>]) -> Vec<Row> {
     let mut rows = Vec::new();
@@ -494,18 +542,19 @@ impl Stand {
         progress::ongoing()?;
         let what = || format!("{} at {}/s", asked.way.word(), rate_word(asked.rate));
         let run = self.once(asked, class, quota).with_context(what)?;
-        // Whoever had to wait for these two processors has them now.
-        thread::sleep(asked.time / 4);
+        asked.rest();
         Ok(run)
     }
 
     /// The same, and whether it counts.
     fn delicate(&mut self, asked: Asked, class: Class) -> Result<Run> {
+        progress::ongoing()?;
         let before = stops::quiet(self.processors, class)?;
-        let run = self.run(asked, class, None)?;
+        let run = self.once(asked, class, None)?;
         let after = stops::alone(self.processors, class)?;
+        asked.rest();
         Ok(Run {
-            stops: Some(before.max(after)),
+            stops: Some(Around { before, after }),
             ..run
         })
     }

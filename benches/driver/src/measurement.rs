@@ -69,7 +69,7 @@ impl Measurement {
         let of = self.ratios.len() + self.left_out;
         (self.left_out > 0).then(|| {
             format!(
-                "{} of {of} rounds do not count: the machine stopped the reader while events were made",
+                "{} of {of} rounds do not count: the machine stopped the reader's processor alone just before or after",
                 self.left_out
             )
         })

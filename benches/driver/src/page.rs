@@ -71,8 +71,8 @@ pub fn page(report: &Report) -> Result<String> {
             "From the BPF program to the reader: half, 99 of 100, 999 of 1,000 and all events take at most so long. \
              Medians over rounds. Two floors hold one event: of those that come faster than they are read, only the \
              last counts. What interrupts a virtual processor is in these figures; budgets are held against the p99 \
-             of the median moment (200 events), which is in the table below, and those of microseconds only in rounds in \
-             which the machine did not stop the reader while events were made.",
+             of the median moment (200 events), which is in the table below, of all rounds. For budgets of microseconds \
+             only those count in which the machine did not stop the reader's processor alone.",
             chart::latencies(report, rate),
         )?);
     }
@@ -170,7 +170,10 @@ fn budgets(report: &Report) -> String {
             None => budget.reason.clone(),
         };
         let left_out = measured.and_then(Measurement::left_out_told);
-        let why = left_out.map_or(why.clone(), |left_out| format!("{why}. {left_out}"));
+        let why = match left_out {
+            Some(left_out) => format!("{why}. {left_out}"),
+            None => why,
+        };
         let _infallible = write!(
             rows,
             "<tr class={}><td>{}<td>{}<td class=n>{ratio}<td class=n>{}<td>{}<td>{}",

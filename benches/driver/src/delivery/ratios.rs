@@ -14,11 +14,11 @@ struct Time {
     suffix: &'static str,
     what: &'static str,
     value: fn(&Figures) -> f64,
-    /// Where the machine stopped the reader while events were made, it is none of the way's.
+    /// Only in rounds in which no reader was stopped alone, as far as somebody looked.
     quiet: bool,
 }
 
-/// What is told of every pair.
+/// What may be told of a pair.
 const TIMES: [Time; 4] = [
     // The first has a budget. So has the third where a reader that looks is held to a floor; the others are told.
     Time {
@@ -199,11 +199,11 @@ fn find(round: &[Run], (way, rate): At) -> Option<&Run> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::stops::MOST;
+    use super::super::{Around, stops::MOST};
     use super::*;
 
     /// A run whose events all take so long, us.
-    fn run(way: Way, rate: Rate, took: f64, stops: Option<f64>) -> Run {
+    fn run(way: Way, rate: Rate, took: f64, after: Option<f64>) -> Run {
         Run {
             way,
             bytes: BUDGETED_BYTES,
@@ -221,7 +221,7 @@ mod tests {
                 moment: took,
             },
             processor: 0.5,
-            stops,
+            stops: after.map(|after| Around { before: 0.0, after }),
         }
     }
 

@@ -17,8 +17,8 @@ use crate::processor::{Class, run_on};
 use crate::statistics::median;
 
 /// A run counts, where microseconds matter, if the reader alone is stopped for at most so many of them in the median
-/// millisecond: every event that is made meanwhile is late. 10 of them are a p99 by themselves, and what both are stopped
-/// together takes up to half of that.
+/// millisecond: every event that is made meanwhile is late, and 10 of them are a p99 by themselves. Below 6, one round of
+/// some seventy was slow; from 7 on, most were.
 pub(super) const MOST: f64 = 6.0;
 /// How long is looked.
 const LOOK: Duration = Duration::from_millis(20);
@@ -26,6 +26,8 @@ const LOOK: Duration = Duration::from_millis(20);
 const MOMENT: u64 = 1_000_000;
 /// Reading the clock takes a tenth of that, ns.
 const STOPPED: u64 = 300;
+/// What is told where stops cannot be seen, which is no reason to call it quiet, us.
+const UNSEEN: f64 = 1e3;
 /// How long a quiet machine is waited for.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -41,10 +43,12 @@ struct Stop {
 struct Seen {
     from: u64,
     to: u64,
+    /// How many times it read the clock.
+    reads: u64,
     stops: Vec<Stop>,
 }
 
-/// The same as [`alone`], once it is little enough, or has not been for a second.
+/// Looks until it is little enough, a second at most; what was seen last.
 pub(super) fn quiet(processors: [usize; 2], class: Class) -> Result<f64> {
     let start = Instant::now();
     loop {
@@ -58,11 +62,12 @@ pub(super) fn quiet(processors: [usize; 2], class: Class) -> Result<f64> {
 }
 
 /// For how long in the median millisecond the first of these processors, a reader's, is stopped and the second, the
-/// producer's, is not, us.
+/// producer's, is not, us. All of it where that cannot be seen: the clock is too slow, or they did not look at the same
+/// time.
 ///
 /// # Errors
 /// When there is no such processor.
-pub(super) fn alone(processors: [usize; 2], class: Class) -> Result<f64> {
+pub fn alone(processors: [usize; 2], class: Class) -> Result<f64> {
     let both = Barrier::new(2);
     let [reader, producer] = thread::scope(|scope| {
         let look = |processor| {
@@ -88,9 +93,10 @@ fn look() -> Seen {
     stops.clear();
     let from = monotonic();
     let end = from + LOOK.as_nanos() as u64;
-    let mut last = from;
+    let (mut last, mut reads) = (from, 0);
     while last < end {
         let now = monotonic();
+        reads += 1;
         if now - last > STOPPED {
             stops.push(Stop {
                 from: last,
@@ -102,6 +108,7 @@ fn look() -> Seen {
     Seen {
         from,
         to: last,
+        reads,
         stops,
     }
 }
@@ -109,16 +116,35 @@ fn look() -> Seen {
 /// Of the time in which both looked.
 fn in_the_median_moment(reader: &Seen, producer: &Seen) -> f64 {
     let from = reader.from.max(producer.from);
-    let to = reader.to.min(producer.to);
-    let mut moments = vec![0.0; (to.saturating_sub(from) / MOMENT) as usize];
-    for stop in &reader.stops {
-        let after = stop.from.checked_sub(from);
-        let moment = after.and_then(|after| moments.get_mut((after / MOMENT) as usize));
-        if let Some(alone) = moment {
-            *alone += (stop.to - stop.from - shared(*stop, &producer.stops)) as f64;
-        }
+    let both = reader.to.min(producer.to).saturating_sub(from);
+    let slow = |seen: &Seen| seen.to - seen.from > seen.reads * STOPPED;
+    if both < LOOK.as_nanos() as u64 / 2 || slow(reader) || slow(producer) {
+        return UNSEEN;
     }
+    let moments: Vec<f64> = (0..both / MOMENT)
+        .map(|number| {
+            let begin = from + number * MOMENT;
+            let moment = Stop {
+                from: begin,
+                to: begin + MOMENT,
+            };
+            let alone = reader
+                .stops
+                .iter()
+                .filter_map(|stop| stop.within(moment))
+                .map(|stop| stop.to - stop.from - shared(stop, &producer.stops));
+            alone.sum::<u64>() as f64
+        })
+        .collect();
     median(&moments) / 1e3
+}
+
+impl Stop {
+    /// What of it is in that time.
+    fn within(self, time: Self) -> Option<Self> {
+        let (from, to) = (self.from.max(time.from), self.to.min(time.to));
+        (from < to).then_some(Self { from, to })
+    }
 }
 
 /// For how much of a stop the other processor is stopped as well. Its stops are in their order.
@@ -135,20 +161,28 @@ fn shared(stop: Stop, others: &[Stop]) -> u64 {
 mod tests {
     use super::*;
 
-    /// Ten milliseconds with a stop of 2 us every 50, so much later than 1 s.
+    const BEGIN: u64 = 1_000_000_000;
+
+    /// Twenty milliseconds with these stops.
+    fn looked(stops: Vec<Stop>) -> Seen {
+        Seen {
+            from: BEGIN,
+            to: BEGIN + 20 * MOMENT,
+            reads: 500_000,
+            stops,
+        }
+    }
+
+    /// With a stop of 2 us every 50, so much later.
     fn seen(later: u64) -> Seen {
         let stop = |number: u64| {
-            let from = 1_000_000_000 + number * 50_000 + later;
+            let from = BEGIN + number * 50_000 + later;
             Stop {
                 from,
                 to: from + 2_000,
             }
         };
-        Seen {
-            from: 1_000_000_000,
-            to: 1_010_000_000,
-            stops: (0..200).map(stop).collect(),
-        }
+        looked((0..400).map(stop).collect())
     }
 
     #[test]
@@ -162,12 +196,40 @@ mod tests {
 
     #[test]
     fn a_producer_that_is_stopped_makes_no_event_meanwhile() {
-        let never = Seen {
-            stops: Vec::new(),
-            ..seen(0)
-        };
+        let never = looked(Vec::new());
         assert_eq!(in_the_median_moment(&seen(0), &never), 40.0);
         assert_eq!(in_the_median_moment(&never, &seen(0)), 0.0);
+    }
+
+    #[test]
+    fn a_long_stop_is_in_each_moment_that_it_reaches() {
+        // 4 ms of every 6, from before the look on.
+        let away = |number: u64| Stop {
+            from: BEGIN - MOMENT + number * 6 * MOMENT,
+            to: BEGIN + 3 * MOMENT + number * 6 * MOMENT,
+        };
+        let reader = looked((0..4).map(away).collect());
+        let never = looked(Vec::new());
+        assert_eq!(in_the_median_moment(&reader, &never), 1_000.0);
+        assert_eq!(in_the_median_moment(&reader, &reader), 0.0);
+    }
+
+    #[test]
+    fn what_cannot_be_seen_is_not_quiet() {
+        let never = || looked(Vec::new());
+        let late = Seen {
+            from: BEGIN + 11 * MOMENT,
+            ..never()
+        };
+        let slow = Seen {
+            reads: 60_000,
+            ..never()
+        };
+        assert_eq!(in_the_median_moment(&never(), &never()), 0.0);
+        for other in [late, slow] {
+            assert_eq!(in_the_median_moment(&never(), &other), UNSEEN);
+            assert_eq!(in_the_median_moment(&other, &never()), UNSEEN);
+        }
     }
 
     #[test]
@@ -182,14 +244,10 @@ mod tests {
 
     #[test]
     fn a_tick_now_and_then_is_not_in_the_median_moment() {
-        let mut seen = seen(0);
-        seen.stops.retain(|stop| stop.from % 4_000_000 < 50_000);
-        assert_eq!(seen.stops.len(), 3);
-        let never = Seen {
-            stops: Vec::new(),
-            ..seen
-        };
-        assert_eq!(in_the_median_moment(&seen, &never), 0.0);
+        let mut ticks = seen(0);
+        ticks.stops.retain(|stop| stop.from % 4_000_000 < 50_000);
+        assert_eq!(ticks.stops.len(), 5);
+        assert_eq!(in_the_median_moment(&ticks, &looked(Vec::new())), 0.0);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use anyhow::{Context, Result};
 use gauntlet_guest::protocol::{FIGURES, Request, Task};
 use gauntlet_guest::qemu::Accelerator;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use super::{
     Options, accelerator, build, folder, prepare, report_missing, repro::show, say, series, vm,
@@ -110,7 +111,7 @@ struct Figures {
 struct Measured {
     name: String,
     /// None of a round that counts: then it was not measured.
-    ratios: Vec<f64>,
+    ratios: Vec<IgnoredAny>,
     ratio: Interval,
 }
 
@@ -162,10 +163,12 @@ impl Interval {
 mod tests {
     use super::*;
 
+    /// 0: of no round.
     fn figures(of: &[(&str, f64)]) -> Figures {
         let one = |(name, ratio): &(&str, f64)| {
+            let all = if *ratio > 0.0 { "null,1.0" } else { "" };
             format!(
-                r#"{{"name":"{name}","what":"w","ratios":[{ratio:?}],"ratio":{{"low":1.0,"median":{ratio:?},"high":9.0}}}}"#
+                r#"{{"name":"{name}","what":"w","ratios":[{all}],"ratio":{{"low":1.0,"median":{ratio:?},"high":9.0}}}}"#
             )
         };
         let all: Vec<String> = of.iter().map(one).collect();
@@ -180,21 +183,26 @@ mod tests {
                 "5.10".into(),
                 figures(&[("program.ack", 1.5), ("program.syn", 4.0)]),
             ),
-            ("7.3".into(), figures(&[("program.ack", 1.25)])),
+            (
+                "7.3".into(),
+                figures(&[("program.ack", 1.25), ("program.syn", 0.0)]),
+            ),
+            ("6.12".into(), figures(&[("program.ack", 1.5)])),
         ];
         let text = side_by_side(&measured, Accelerator::Tcg);
         let lines: Vec<&str> = text.trim_start().lines().collect();
         assert!(lines[0].contains("emulated"), "{text}");
         assert_eq!(
             lines[1].split_whitespace().collect::<Vec<_>>(),
-            ["5.10", "7.3"]
+            ["5.10", "7.3", "6.12"]
         );
         assert!(
             lines[2].contains("1.50 [1.00-9.00]") && lines[2].contains("1.25"),
             "{text}"
         );
-        // What one of them lacks is not told as measured.
-        assert!(lines[3].ends_with(" -"), "{text}");
+        // What one of them lacks, or has of no round that counts, is not told as measured.
+        let cells: Vec<&str> = lines[3].split_whitespace().collect();
+        assert_eq!(cells[cells.len() - 2..], ["-", "-"], "{text}");
         assert!(!side_by_side(&measured, Accelerator::Kvm).contains("emulated"));
     }
 
