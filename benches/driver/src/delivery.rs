@@ -216,7 +216,7 @@ impl Plan {
 
 /// Whether it is a matter of microseconds, which a machine that stops a reader while events are made takes away.
 fn is_delicate(way: Way, rate: Rate, bytes: u32) -> bool {
-    matches!(way, Way::Latency | Way::SpinEcho) && rate == HIGH && bytes == BUDGETED_BYTES
+    way == Way::Latency && rate == HIGH && bytes == BUDGETED_BYTES
 }
 
 fn is_budgeted(way: Way, rate: Rate, bytes: u32) -> bool {

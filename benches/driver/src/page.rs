@@ -71,8 +71,8 @@ pub fn page(report: &Report) -> Result<String> {
             "From the BPF program to the reader: half, 99 of 100, 999 of 1,000 and all events take at most so long. \
              Medians over rounds. Two floors hold one event: of those that come faster than they are read, only the \
              last counts. What interrupts a virtual processor is in these figures; budgets are held against the p99 \
-             of the median moment (200 events), which is in the table below, of all rounds. For budgets of microseconds \
-             only those count in which the machine did not stop the reader's processor alone.",
+             of the median moment (200 events), which is in the table below, of all rounds. Of a reader that is awake, \
+             against a perf event array, only those count in which the machine did not stop the reader's processor alone.",
             chart::latencies(report, rate),
         )?);
     }
