@@ -153,6 +153,14 @@ impl Budget {
 }
 
 fn held(measured: &Measurement, at_most: Option<f64>, at_least: Option<f64>) -> Verdict {
+    let of_all = measured
+        .of_all
+        .filter(|_| measured.ratios.len() + measured.left_out >= FEWEST);
+    if let (Some(all), Some(most)) = (of_all, at_most)
+        && all.high <= most
+    {
+        return Verdict::Met;
+    }
     if measured.ratios.len() < FEWEST {
         return Verdict::Inconclusive;
     }
@@ -174,6 +182,7 @@ fn held(measured: &Measurement, at_most: Option<f64>, at_least: Option<f64>) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::statistics::Interval;
 
     fn measured(ratios: &[f64], noise: f64) -> Measurement {
         let values = (ratios.to_vec(), "ns");
@@ -200,6 +209,26 @@ mod tests {
         // Too few to say anything, and nothing at all.
         assert_eq!(judge(&[1.1; 4], 0.0), Verdict::Inconclusive);
         assert_eq!(budget.judge(None), Verdict::NotMeasured);
+    }
+
+    #[test]
+    fn what_is_met_by_all_rounds_is_met_where_few_count() {
+        let budget = budget("at_most = 1.3");
+        let judge = |counted: &[f64], left_out, high| {
+            let mut one = measured(counted, 0.0);
+            one.left_out = left_out;
+            one.of_all = Some(Interval {
+                low: 1.0,
+                median: 1.1,
+                high,
+            });
+            budget.judge(Some(&one))
+        };
+        assert_eq!(judge(&[1.1; 3], 4, 1.3), Verdict::Met);
+        assert_eq!(judge(&[1.1; 3], 4, 1.4), Verdict::Inconclusive);
+        assert_eq!(judge(&[1.1; 5], 4, 1.4), Verdict::Met);
+        assert_eq!(judge(&[1.5; 5], 4, 1.6), Verdict::Missed);
+        assert_eq!(judge(&[1.1; 2], 2, 1.2), Verdict::Inconclusive);
     }
 
     #[test]

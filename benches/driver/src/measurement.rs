@@ -25,6 +25,9 @@ pub struct Measurement {
     pub noise: Option<f64>,
     /// Rounds that do not count, as what was measured in them is the machine's.
     pub left_out: usize,
+    /// The median of all rounds where some do not count, whose disturbance only adds to the ratio: where a budget is met
+    /// with them, it is met.
+    pub of_all: Option<Interval>,
     /// The ratios' median.
     pub ratio: Interval,
     /// The values' median.
@@ -53,6 +56,7 @@ impl Measurement {
             unit,
             noise,
             left_out: 0,
+            of_all: None,
         }
     }
 

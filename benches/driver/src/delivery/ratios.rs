@@ -5,6 +5,7 @@
 use super::latencies::Figures;
 use super::{BUDGETED_BYTES, Figure, HIGH, LOW, Rate, Run, Way};
 use crate::measurement::Measurement;
+use crate::statistics::interval;
 
 /// A way at a rate.
 type At = (Way, Rate);
@@ -145,6 +146,13 @@ fn times(runs: &[Vec<Run>], name: &str, of: At, against: Way) -> Vec<Measurement
                 .collect(),
         );
         measurement.left_out = pairs.len() - counted.len();
+        if measurement.left_out > 0 {
+            let all: Vec<f64> = pairs
+                .iter()
+                .map(|(one, other)| value(one) / value(other))
+                .collect();
+            measurement.of_all = Some(interval(&all));
+        }
         all.push(measurement);
     }
     all
@@ -243,6 +251,7 @@ mod tests {
         let all = measurements(&runs);
         let perf = called(&all, "delivery.latency.perf");
         assert_eq!((&*perf.values, perf.left_out), (&[1.0, 2.0][..], 1));
+        assert_eq!(perf.of_all.map(|all| all.median), Some(2.0 / 40.0));
         for name in ["perf.all", "perf.whole", "spin_echo", "spin_echo.p95"] {
             let one = called(&all, &format!("delivery.latency.{name}"));
             assert_eq!(
