@@ -153,16 +153,13 @@ impl Budget {
 }
 
 fn held(measured: &Measurement, at_most: Option<f64>, at_least: Option<f64>) -> Verdict {
-    let of_all = measured
-        .of_all
-        .filter(|_| measured.ratios.len() + measured.left_out >= FEWEST);
-    if let (Some(all), Some(most)) = (of_all, at_most)
-        && all.high <= most
-    {
-        return Verdict::Met;
-    }
     if measured.ratios.len() < FEWEST {
-        return Verdict::Inconclusive;
+        // What disturbs a round only adds: with all of them it is an upper bound, and nothing else.
+        let enough = measured.ratios.len() + measured.left_out >= FEWEST;
+        return match (measured.of_all, at_most) {
+            (Some(all), Some(most)) if enough && all.high <= most => Verdict::Met,
+            _ => Verdict::Inconclusive,
+        };
     }
     let noise = measured.noise.unwrap_or(0.0);
     let low = measured.ratio.low * (1.0 - noise);
@@ -228,6 +225,8 @@ mod tests {
         assert_eq!(judge(&[1.1; 3], 4, 1.4), Verdict::Inconclusive);
         assert_eq!(judge(&[1.1; 5], 4, 1.4), Verdict::Met);
         assert_eq!(judge(&[1.5; 5], 4, 1.6), Verdict::Missed);
+        // Enough of them count: they decide.
+        assert_eq!(judge(&[1.5; 5], 4, 1.2), Verdict::Missed);
         assert_eq!(judge(&[1.1; 2], 2, 1.2), Verdict::Inconclusive);
     }
 

@@ -25,8 +25,7 @@ pub struct Measurement {
     pub noise: Option<f64>,
     /// Rounds that do not count, as what was measured in them is the machine's.
     pub left_out: usize,
-    /// The median of all rounds where some do not count, whose disturbance only adds to the ratio: where a budget is met
-    /// with them, it is met.
+    /// The ratios' median of all rounds, where some do not count: these are disturbed, which only adds.
     pub of_all: Option<Interval>,
     /// The ratios' median.
     pub ratio: Interval,
@@ -73,8 +72,14 @@ impl Measurement {
         let of = self.ratios.len() + self.left_out;
         (self.left_out > 0).then(|| {
             format!(
-                "{} of {of} rounds do not count: the machine stopped the reader's processor alone just before or after",
-                self.left_out
+                "{} of {of} rounds do not count: the machine stopped the reader's processor alone just before or after{}",
+                self.left_out,
+                self.of_all.map_or(String::new(), |Interval { low, median, high }| format!(
+                    "; with them {} [{}-{}]",
+                    short(median),
+                    short(low),
+                    short(high)
+                ))
             )
         })
     }

@@ -52,7 +52,10 @@ fn main() -> ExitCode {
         Trial::test("a_reader_is_slow_all_the_time_or_half_of_it", || {
             let (us, ms) = (Duration::from_micros, Duration::from_millis);
             for (of, manner) in [
-                (MOMENT, Manner::Dozing(us(100), us(20))),
+                (
+                    "delivery.latency.spin_echo",
+                    Manner::Dozing(us(100), us(20)),
+                ),
                 (
                     "delivery.latency.spin_echo.p95",
                     Manner::Dozing(ms(10), ms(5)),
@@ -167,21 +170,18 @@ fn main() -> ExitCode {
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
-/// What is held to the p99 of a moment.
-const MOMENT: &str = "delivery.latency.spin_echo";
-
-/// Of every round: what is planted is larger than what a machine does.
-const SHORT: Plan = Plan {
-    rounds: 5,
-    rates: &[Some(200_000)],
-    ways: &[Way::Latency, Way::Quiet, Way::SpinEcho],
-    looks: false,
-    ..Plan::QUICK
-};
-
 /// What a budget of delivery says of such readers, each run so long.
 fn by_reader(of: &str, manner: Manner, time: Duration) -> Result<Verdict, Failed> {
-    let mut session = delivery::Session::new(Plan { time, ..SHORT }, manner)?;
+    let plan = Plan {
+        rounds: 5,
+        time,
+        rates: &[Some(200_000)],
+        ways: &[Way::Latency, Way::Quiet, Way::SpinEcho],
+        // What is planted is larger than what a machine does.
+        looks: false,
+        ..Plan::QUICK
+    };
+    let mut session = delivery::Session::new(plan, manner)?;
     judged(of, &mut || session.measure())
 }
 

@@ -20,19 +20,13 @@ struct Time {
 }
 
 /// What may be told of a pair.
-const TIMES: [Time; 4] = [
-    // The first has a budget. So has the third where a reader that looks is held to a floor; the others are told.
+const TIMES: [Time; 3] = [
+    // The first has a budget. So has the second where a reader that looks is held to a floor; the third is told.
     Time {
         suffix: "",
         what: "p99 of a moment",
         value: |took| took.moment,
         quiet: true,
-    },
-    Time {
-        suffix: ".all",
-        what: "p99 of a moment in any round",
-        value: |took| took.moment,
-        quiet: false,
     },
     Time {
         suffix: ".p95",
@@ -118,39 +112,29 @@ fn times(runs: &[Vec<Run>], name: &str, of: At, against: Way) -> Vec<Measurement
         "at 1 K/s, asleep in between"
     };
     let pairs = pairs(runs, of, (against, of.1));
-    // A spin echo is stopped like whoever is held against it, and is far enough from its budget: every round counts.
-    let looked_at = against != Way::SpinEcho && pairs.iter().any(|(one, _)| one.stops.is_some());
     let mut all = Vec::new();
     for time in TIMES {
-        let told = match time.suffix {
-            ".p95" => against == Way::SpinEcho,
-            ".all" => looked_at,
-            _ => true,
-        };
-        if !told {
+        if time.suffix == ".p95" && against != Way::SpinEcho {
             continue;
         }
+        // A spin echo is stopped like whoever is held against it, and is far enough from its budget: every round counts.
+        let choosy = time.quiet && against != Way::SpinEcho;
         let counted: Vec<_> = pairs
             .iter()
-            .filter(|(one, _)| !(looked_at && time.quiet) || one.counts())
+            .filter(|(one, _)| !choosy || one.counts())
             .collect();
         let value = |run: &Run| (time.value)(&run.took);
+        let ratio = |(one, other): &(&Run, &Run)| value(one) / value(other);
         let mut measurement = measured(
             &format!("delivery.{name}{}", time.suffix),
             of,
             (&format!("{}, {at}", time.what), against.word(), "us"),
             counted.iter().map(|(one, _)| value(one)).collect(),
-            counted
-                .iter()
-                .map(|(one, other)| value(one) / value(other))
-                .collect(),
+            counted.iter().copied().map(ratio).collect(),
         );
         measurement.left_out = pairs.len() - counted.len();
         if measurement.left_out > 0 {
-            let all: Vec<f64> = pairs
-                .iter()
-                .map(|(one, other)| value(one) / value(other))
-                .collect();
+            let all: Vec<f64> = pairs.iter().map(ratio).collect();
             measurement.of_all = Some(interval(&all));
         }
         all.push(measurement);
@@ -252,7 +236,7 @@ mod tests {
         let perf = called(&all, "delivery.latency.perf");
         assert_eq!((&*perf.values, perf.left_out), (&[1.0, 2.0][..], 1));
         assert_eq!(perf.of_all.map(|all| all.median), Some(2.0 / 40.0));
-        for name in ["perf.all", "perf.whole", "spin_echo", "spin_echo.p95"] {
+        for name in ["perf.whole", "spin_echo", "spin_echo.p95"] {
             let one = called(&all, &format!("delivery.latency.{name}"));
             assert_eq!(
                 (&*one.values, one.left_out),
@@ -271,10 +255,6 @@ mod tests {
         let all = measurements(&[round]);
         let perf = called(&all, "delivery.balanced.perf");
         assert_eq!((&*perf.ratios, perf.left_out), (&[1.5][..], 0));
-        assert!(
-            !all.iter()
-                .any(|one| one.name == "delivery.balanced.perf.all")
-        );
         // What was not run has no figure.
         assert!(called(&all, "delivery.latency.eventfd").ratios.is_empty());
     }
